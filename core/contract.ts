@@ -1,0 +1,283 @@
+/**
+ * Everything a plugin may implement. Types and prose only.
+ *
+ * Core stands before every call: it validates, resolves paths, splits queries to what `capabilities` allow, cuts batches to `limits`, retries
+ * what `classify` calls retryable, and closes. A plugin may assume valid arguments and a live signal. What it is given it does not change and
+ * does not keep; what it returns nobody else holds. A database must give a `Datalayer`; vectors and artifacts have defaults in core.
+ */
+import type { ErrorCode } from './errors.ts'
+
+export type Scalar = null | boolean | number | bigint | string | Date | Uint8Array
+export type TypedArray = Int8Array | Uint8ClampedArray | Int16Array | Uint16Array | Int32Array | Uint32Array | BigInt64Array | BigUint64Array | Float32Array | Float64Array
+export type Value = Scalar | TypedArray | readonly Value[] | Doc
+export interface Doc { readonly [field: string]: Value }
+/** Canonical text of a native primary key; the plugin maps both ways and escapes composites. Compared and sorted by code point. */
+export type Key = string
+/** Names one content of one row. Every done write gives a new one, whoever wrote; not reused; compared for equality only. */
+export type Rev = string
+export interface Ctx { readonly signal: AbortSignal }
+/** How an output is stored: typed where the database has the type, else as JSON. */
+export type Shape = { readonly kind: 'boolean' | 'number' | 'string' | 'bytes' | 'json' } | { readonly kind: 'vector'; readonly dims: number }
+
+/** Inlay's own collections are key + rev + document. An attached one keeps its columns, which `fields` lists. */
+export interface Collection {
+  readonly name: string
+  readonly attached: boolean
+  readonly fields?: Readonly<Record<string, Shape>>
+  /** `none`: foreign writes are found by a scan only. */
+  readonly track: 'notify' | 'none'
+}
+/**
+ * The address of one derived value: (listener, identity of its model). A changed model is another slot, so no write asks for a version.
+ * A slot with `many` outputs per row can itself be read and listened to, under its `id`: key `<key>#<offset>`, document `{ value, source, offset }`.
+ */
+export interface Slot {
+  /** `[a-z][a-z0-9_]{0,39}`: a safe identifier everywhere. */
+  readonly id: string
+  /** A collection, or the id of a slot with `many`. */
+  readonly collection: string
+  /** What the listener selects; only kinds of `capabilities.filters`. */
+  readonly where?: Filter
+  /** Top-level fields that `rows` returns; absent: all. */
+  readonly fields?: readonly string[]
+  /** Slots of the same collection that the model reads, each opened before. */
+  readonly upstream: readonly string[]
+  readonly shape: Shape
+  readonly many: boolean
+}
+
+/** Already split: no dots to parse. With `slot`, the path starts inside that slot's output. */
+export interface Path { readonly slot?: string; readonly at: readonly string[] }
+export type Filter =
+  | { readonly kind: 'and' | 'or'; readonly of: readonly Filter[] }
+  | { readonly kind: 'not'; readonly of: Filter }
+  | { readonly kind: 'eq' | 'lt' | 'lte' | 'gt' | 'gte'; readonly path: Path; readonly value: NonNullable<Scalar> }
+  | { readonly kind: 'in'; readonly path: Path; readonly values: readonly NonNullable<Scalar>[] }
+  /** Null or missing: the hard half of equality, so its own kind. */
+  | { readonly kind: 'null'; readonly path: Path }
+  | { readonly kind: 'exists'; readonly path: Path; readonly is: boolean }
+  | { readonly kind: 'prefix'; readonly path: Path; readonly value: string }
+  /** The row's key is one of these. Every plugin has this kind. */
+  | { readonly kind: 'keys'; readonly keys: readonly Key[] }
+export interface Query {
+  /** A collection, or the id of a slot with `many`. */
+  readonly from: string
+  readonly where?: Filter
+  /** Ties are broken by key, ascending; absent: by key. */
+  readonly order?: readonly { readonly path: Path; readonly descending: boolean }[]
+  readonly skip?: number
+  readonly limit?: number
+  /** Top-level fields to return; absent: all. */
+  readonly fields?: readonly string[]
+  /** Outputs to return with each row. */
+  readonly slots?: readonly string[]
+  /** Resume a scan: only keys above this one. */
+  readonly after?: Key
+}
+/** What an output was made from. `rev` equals the row's when current and is anything else when not: core uses it for nothing more. */
+export interface Mark {
+  readonly rev: Rev
+  readonly hash: string
+  readonly error?: string
+  readonly tries?: number
+  /** Looked at, not selected. */
+  readonly none?: true
+}
+export interface Row {
+  readonly key: Key
+  /** From `rows` of a slot with upstream: the row's own rev, then `|` and the hash of each upstream mark, in the order of `slot.upstream`. */
+  readonly rev: Rev
+  readonly doc: Doc
+  /** Settled values by slot id; absent where there is none. A slot without `many` has exactly one value. */
+  readonly outputs?: Readonly<Record<string, readonly Value[]>>
+  readonly mark?: Mark
+}
+
+/** With `rev`, an operation is a compare-and-set. A patch replaces whole top-level fields and keeps the others as they are. */
+export type Write =
+  /** Without key, the database makes one. */
+  | { readonly kind: 'insert'; readonly key?: Key; readonly doc: Doc }
+  | { readonly kind: 'put'; readonly key: Key; readonly doc: Doc; readonly rev?: Rev }
+  | { readonly kind: 'patch'; readonly key: Key; readonly set: Doc; readonly unset: readonly string[]; readonly rev?: Rev }
+  /** The row, and the outputs of that row. */
+  | { readonly kind: 'remove'; readonly key: Key; readonly rev?: Rev }
+/** `exists`: an insert found its key taken. `moved`: the row is there with another rev. `refused`: the database will not hold it; `reason` says why. */
+export interface Written {
+  readonly status: 'done' | 'exists' | 'moved' | 'missing' | 'refused'
+  readonly key: Key
+  /** The new rev, with `done` of anything but a remove. */
+  readonly rev?: Rev
+  readonly reason?: string
+}
+/** What was found for one row. `same`: the stored output has this hash already, only its mark moves (refused where that is not so). `skip`: looked at, not selected. */
+export type Outcome = { readonly key: Key; readonly rev: Rev; readonly hash: string } & (
+  | { readonly kind: 'values'; readonly values: readonly Value[] }
+  | { readonly kind: 'same' | 'skip' }
+  | { readonly kind: 'error'; readonly error: string; readonly tries: number })
+/** How a slot stands. `rows`: selected rows whose upstream has values; of these `missing` have no mark, `stale` one of another rev, `failed` an error.
+ *  `orphaned`: outputs that `prune` would remove. */
+export interface Tally { readonly rows: number; readonly missing: number; readonly stale: number; readonly failed: number; readonly orphaned: number }
+/** Keys whose row may have changed or gone. Repeated until `done`; order and duplicates do not matter. `all`: changes were lost; core compares
+ *  the hashes of all rows (`rows(slot, 'all')`), because 'stale' would not find them. */
+export interface Notice { readonly keys: readonly Key[] | 'all'; done(ctx: Ctx): Promise<void> }
+
+/** What a database can do, as data. Opening may only narrow it. Core derives from it what is pushed down, done in core or refused; the suite its skips. */
+export interface DataCapabilities {
+  /** Evaluated exactly as core/match.ts does; core evaluates the rest. At least `keys`. */
+  readonly filters: readonly Filter['kind'][]
+  /** Sorts exactly as core/sort.ts does, any path. By key every plugin sorts. */
+  readonly order: boolean
+  /** What was written is there after `close` and connecting again. */
+  readonly durable: boolean
+  readonly writers: 'many' | 'one-process'
+  /** Whose changes `watch` reports: nobody's, Inlay's, everybody's. */
+  readonly notices: 'none' | 'own' | 'all'
+  /** A write by another program gives the row a new rev. */
+  readonly foreign: boolean
+  /** Values it cannot hold: refused with their path, before any I/O. */
+  readonly refuses: readonly ('nul' | 'int64')[]
+  /** What does not survive; said, never hidden. */
+  readonly loses: readonly ('field-order' | 'negative-zero')[]
+  /** `ops` per write, `keys` per filter, bytes of a document, of a collection's name and of a key, dimensions of a vector. */
+  readonly limits: { readonly docBytes?: number; readonly ops?: number; readonly keys?: number; readonly dims?: number; readonly nameBytes?: number; readonly keyBytes?: number }
+  /** A sentence for each restriction, those found when connecting included. */
+  readonly notes: readonly string[]
+}
+/** One database: rows, and the values derived from them. */
+export interface Datalayer {
+  readonly capabilities: DataCapabilities
+  /** Idempotent, also when two processes do it at once; another shape: CONFLICT. */
+  create(collection: Collection, ctx: Ctx): Promise<void>
+  /** With its slots. Nothing there: no error. */
+  drop(name: string, ctx: Ctx): Promise<void>
+  list(ctx: Ctx): Promise<readonly Collection[]>
+  /** One result per operation, in order; no key twice (core splits). Each operation is atomic; a bad one never fails the others. `put` without `rev` inserts
+   *  or replaces; `put` keeps the row's outputs. Core does not repeat it after UNAVAILABLE (a repeat could answer `moved` to its own success): it reads again. */
+  write(collection: string, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]>
+  /** Lazy, in batches; leaving the loop early frees what it holds. A caller may write between two batches. */
+  find(query: Query, ctx: Ctx): AsyncIterable<readonly Row[]>
+  /** Rows that match; `skip`, `limit` and `order` are absent. */
+  count(query: Query, ctx: Ctx): Promise<number>
+  /** Idempotent. `filters`: whether outputs of this slot can be filtered natively. */
+  openSlot(slot: Slot, ctx: Ctx): Promise<{ readonly filters: boolean }>
+  dropSlot(id: string, ctx: Ctx): Promise<void>
+  /** Selected rows with the slot's fields, upstream outputs and mark; rev and doc come from one read. `stale`: the output is absent or was made from another rev,
+   *  and no upstream output is stale itself, failed or none. `failed`: the mark is an error. `all`: as `stale`, current ones too. `keys` narrows to a hint. In key order. */
+  rows(slot: Slot, which: 'stale' | 'failed' | 'all', keys: readonly Key[] | 'all', ctx: Ctx): AsyncIterable<readonly Row[]>
+  tally(slot: Slot, ctx: Ctx): Promise<Tally>
+  /** Stores outputs with their marks, each row in one atomic step, only where the row still has the given rev. Returns the keys
+   *  refused, because their row moved or is gone, or another settled it meanwhile; never the reverse. With `many`, the values replace all earlier ones, and
+   *  what was derived from those; the rev of such a row changes with its content only. */
+  settle(slot: Slot, outcomes: readonly Outcome[], ctx: Ctx): Promise<readonly Key[]>
+  /** Removes outputs whose row is gone or no longer selected, or whose upstream output is failed, none or gone; returns how many rows lost theirs. */
+  prune(slot: Slot, keys: readonly Key[] | 'all', ctx: Ctx): Promise<number>
+  watch?(collection: string, ctx: Ctx): AsyncIterable<Notice>
+  native?(statement: unknown, ctx: Ctx): Promise<unknown>
+}
+
+export type Measure = 'cosine' | 'dot' | 'l2'
+export interface VectorIndex { readonly id: string; readonly slot: Slot; readonly measure: Measure; readonly approximate: boolean }
+export interface Search {
+  readonly vectors: readonly Float32Array[]
+  readonly k: number
+  readonly exact: boolean
+  /** Place `slot`: restrict to these rows and return them, in one statement. `order`, `skip`, `limit` are absent. */
+  readonly query?: Query
+  /** Place `copy`: restrict to these rows. */
+  readonly within?: readonly Key[]
+}
+/** Distance: 1 - cosine, negative dot, or Euclidean. Ascending; ties by key, then offset. */
+export interface Hit { readonly key: Key; readonly offset: number; readonly distance: number; readonly row?: Row }
+export interface VectorCapabilities {
+  readonly place: 'slot' | 'copy'
+  readonly measures: readonly Measure[]
+  readonly dims: number
+  /** Most keys of one `within`. */
+  readonly within: number
+  readonly approximate: boolean
+  readonly notes: readonly string[]
+}
+/**
+ * Nearest neighbours. `slot`: searches the outputs where they lie, on the Datalayer's connection; `put` and `remove` are never called.
+ * `copy`: keeps its own vectors; core feeds it, and feeds it anew when `epoch` is not the one it fed.
+ */
+export interface VectorSearch {
+  readonly capabilities: VectorCapabilities
+  create(index: VectorIndex, ctx: Ctx): Promise<{ readonly epoch: string }>
+  drop(id: string, ctx: Ctx): Promise<void>
+  put(id: string, items: readonly { readonly key: Key; readonly offset: number; readonly vector: Float32Array }[], ctx: Ctx): Promise<void>
+  remove(id: string, keys: readonly Key[], ctx: Ctx): Promise<void>
+  /** One list per vector: exactly min(k, matching rows) hits, also when approximate. */
+  search(index: VectorIndex, search: Search, ctx: Ctx): Promise<readonly (readonly Hit[])[]>
+  /** Earlier writes are findable. */
+  settled(id: string, ctx: Ctx): Promise<void>
+}
+/** Bytes under the SHA-256 of their content, in lower-case hex. Writing an id again renews its age, so that the collector spares it. */
+export interface ArtifactStore {
+  /** All or nothing. */
+  write(id: string, body: AsyncIterable<Uint8Array>, ctx: Ctx): Promise<void>
+  /** Unknown id: NOT_FOUND. */
+  read(id: string, range: { readonly offset: number; readonly length?: number }, ctx: Ctx): AsyncIterable<Uint8Array>
+  /** Small ones, in any order; an unknown id is left out. */
+  readMany(ids: readonly string[], ctx: Ctx): AsyncIterable<{ readonly id: string; readonly bytes: Uint8Array }>
+  list(ctx: Ctx): AsyncIterable<readonly { readonly id: string; readonly bytes: number; readonly ageMs: number }[]>
+  remove(ids: readonly string[], ctx: Ctx): Promise<void>
+}
+
+/** A function over batches. `identity` changes whenever its outputs may. Core halves a rejected batch until the bad row is alone. */
+export interface Model<I = unknown, O = unknown> {
+  readonly identity: string
+  readonly output: Shape
+  predict(inputs: readonly I[], ctx: Ctx): Promise<readonly O[]>
+  close(): Promise<void>
+}
+export type Device = 'cpu' | 'cuda' | 'webgpu' | 'coreml' | 'directml'
+export type TensorData = ArrayBufferView | readonly string[]
+/** A dense array in row-major order. `type` is ONNX's: float32, int64, uint8, bool, string, … */
+export interface Tensor { readonly type: string; readonly dims: readonly number[]; readonly data: TensorData }
+/** A named input or output of a graph; a dimension is a number, or the name of a free one. */
+export interface Port { readonly name: string; readonly type: string; readonly dims: readonly (number | string)[] }
+export interface Session {
+  /** What it got, not what was asked. */
+  readonly device: Device
+  readonly inputs: readonly Port[]
+  readonly outputs: readonly Port[]
+  /** Never blocks the event loop. */
+  run(feeds: Readonly<Record<string, Tensor>>, ctx: Ctx): Promise<Readonly<Record<string, Tensor>>>
+  close(): Promise<void>
+}
+export interface Executor {
+  readonly formats: readonly string[]
+  load(graph: { readonly format: string; readonly bytes: Uint8Array }, device: Device | 'auto', ctx: Ctx): Promise<Session>
+  /** Ends sessions and threads. Twice: no error. */
+  close(): Promise<void>
+}
+
+export interface Connection {
+  /** Name and version, for messages: "PostgreSQL 18.6, pgvector 0.8.6". */
+  readonly server: string
+  readonly data?: Datalayer
+  readonly vectors?: VectorSearch
+  readonly artifacts?: ArtifactStore
+  close(): Promise<void>
+}
+/** Wraps interfaces: log, meter, cache, encrypt, check. Core's own guards are middleware too. */
+export interface Middleware {
+  readonly name: string
+  data?(next: Datalayer): Datalayer
+  vectors?(next: VectorSearch): VectorSearch
+  artifacts?(next: ArtifactStore): ArtifactStore
+  model?(next: Model): Model
+}
+export interface Plugin {
+  readonly name: string
+  readonly contract: 1
+  readonly schemes?: readonly string[]
+  /** Equal for URIs that must share one connection; without secrets. Default: the URI without user, password and query. */
+  identify?(uri: string): string
+  connect?(uri: string, options: { readonly namespace: string }, ctx: Ctx): Promise<Connection>
+  /** What an error of the driver means. `retryable`: nothing was done, the same call may succeed. Undefined: not known. */
+  classify?(error: unknown): { readonly code: ErrorCode; readonly retryable: boolean } | undefined
+  readonly executors?: readonly Executor[]
+  readonly middleware?: readonly Middleware[]
+}
