@@ -10,7 +10,8 @@ import type { Doc, Value } from './contract.ts'
 import { InlayError, quote } from './errors.ts'
 import { bytesOf, compareStrings, isDoc, isTypedArray, setOwn, tagMark, typedArrayName, typedArrays, type TypedArrayName } from './value.ts'
 
-export const tags = { nan: `${tagMark}nan`, date: `${tagMark}date`, bytes: `${tagMark}bytes`, array: `${tagMark}array:` } as const
+export const tags: { readonly nan: string; readonly date: string; readonly bytes: string; readonly array: string } =
+  { nan: `${tagMark}nan`, date: `${tagMark}date`, bytes: `${tagMark}bytes`, array: `${tagMark}array:` }
 
 /** A number as JSON text; see above. NaN has none here. */
 export function encodeNumber(value: number | bigint): string {
@@ -46,7 +47,7 @@ export function base64Of(bytes: Uint8Array): string {
 }
 
 /** Text that holds nothing but plain JSON needs no reviver, which is some ten times slower. A match inside of a string is harmless. */
-const special = /\.00|\\u0001|\d{17}/
+const special = /\.00|\\u0001/
 
 /** The value of stored text. */
 export function decode(text: string): Value {
@@ -74,7 +75,7 @@ function untag(tag: string, content: Value | undefined): Value {
     if (tag === tags.bytes) return bytes
     if (tag.startsWith(tags.array)) {
       const make = typedArrays[tag.slice(tags.array.length) as TypedArrayName]
-      if (make !== undefined && bytes.byteLength % make.BYTES_PER_ELEMENT === 0) return new make(bytes.buffer as ArrayBuffer) as Value
+      if (make !== undefined && bytes.byteLength % make.BYTES_PER_ELEMENT === 0) return new make(bytes.buffer)
     }
   }
   throw new InlayError('CORRUPT', `The stored tag ${quote(tag)} is not known or its content is damaged. Was the row written by a newer Inlay, or by hand?`)

@@ -3,10 +3,14 @@ import type { Doc, TypedArray, Value } from './contract.ts'
 import { quote } from './errors.ts'
 
 /** The eleven kinds of typed array; `Uint8Array` is "bytes", a scalar, the others are values of their own. */
-export const typedArrays = {
+export type TypedArrayName = 'Int8Array' | 'Uint8Array' | 'Uint8ClampedArray' | 'Int16Array' | 'Uint16Array' | 'Int32Array' | 'Uint32Array' | 'BigInt64Array' | 'BigUint64Array' | 'Float32Array' | 'Float64Array'
+interface TypedArrayMaker {
+  new (source: ArrayBufferLike | ArrayLike<number> | ArrayLike<bigint>): TypedArray | Uint8Array
+  readonly BYTES_PER_ELEMENT: number
+}
+export const typedArrays: Readonly<Record<TypedArrayName, TypedArrayMaker>> = {
   Int8Array, Uint8Array, Uint8ClampedArray, Int16Array, Uint16Array, Int32Array, Uint32Array, BigInt64Array, BigUint64Array, Float32Array, Float64Array,
-} as const
-export type TypedArrayName = keyof typeof typedArrays
+} as unknown as Record<TypedArrayName, TypedArrayMaker>
 
 export function isBytes(value: unknown): value is Uint8Array {
   return value instanceof Uint8Array
@@ -130,7 +134,7 @@ export function copyIn(value: unknown, refuses: readonly string[] = [], path = '
   if (isTypedArray(value)) {
     if (typeof SharedArrayBuffer !== 'undefined' && value.buffer instanceof SharedArrayBuffer) return fault('the array lies in shared memory: copy it first')
     const name = typedArrayName(value)
-    return name in typedArrays ? typedArrays[name].from(value as never) as Value : fault(`a ${name} cannot be stored`)
+    return name in typedArrays ? new typedArrays[name](value) : fault(`a ${name} cannot be stored`)
   }
   if (depth > maxDepth) return fault(`nested more than ${maxDepth} levels deep, or in a cycle`)
   const at = (name: string | number): string => (path === '' ? String(name) : `${path}.${name}`)
@@ -167,7 +171,7 @@ export function copyOut<V extends Value>(value: V): V
 export function copyOut(value: Value): Value {
   if (typeof value !== 'object' || value === null) return value
   if (value instanceof Date) return new Date(value)
-  if (isTypedArray(value)) return typedArrays[typedArrayName(value)].from(value as never) as Value
+  if (isTypedArray(value)) return new typedArrays[typedArrayName(value)](value)
   if (Array.isArray(value)) return value.map((v: Value) => copyOut(v))
   const copy: Record<string, Value> = {}
   for (const [name, v] of Object.entries(value)) setOwn(copy, name, copyOut(v as Value))
