@@ -63,7 +63,7 @@ export interface Query {
   /** A collection, or the id of a slot with `many`. */
   readonly from: string
   readonly where?: Filter
-  /** Ties are broken by key, ascending; absent: by key. */
+  /** Paths of the document, or `_id`; ties are broken by key, ascending; absent: by key. */
   readonly order?: readonly { readonly path: Path; readonly descending: boolean }[]
   readonly skip?: number
   readonly limit?: number

@@ -1,0 +1,263 @@
+/** What an application sees, as types. */
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { ComponentKind, Shown } from './components.ts'
+import type { Container } from './container.ts'
+import type { Device, Middleware, Plugin, Scalar } from './contract.ts'
+import type { ErrorCode } from './errors.ts'
+import type { IndexSpec, ListenerSpec, ModelSpec, Spec } from './spec.ts'
+
+export interface Progress {
+  readonly done: number
+  /** Rows to do in all, or undefined while that is not known. */
+  readonly total: number | undefined
+  readonly failed: number
+  readonly perSecond: number
+}
+export interface Wait {
+  /** `false`: resolve when the rows are written; outputs follow, and `close` awaits them. Default `true`. */
+  readonly wait?: boolean
+  readonly signal?: AbortSignal
+  readonly onProgress?: (progress: Progress) => void
+}
+export interface Cancel { readonly signal?: AbortSignal }
+
+type Element<V> = V extends readonly (infer E)[] ? E : never
+export type TypeName = 'null' | 'bool' | 'number' | 'string' | 'date' | 'binData' | 'object' | 'array'
+/** Operators on a field of type V. */
+export interface Operators<V> {
+  readonly $eq?: V | Element<V> | null
+  readonly $ne?: V | Element<V> | null
+  readonly $in?: readonly (V | Element<V> | null)[]
+  readonly $nin?: readonly (V | Element<V> | null)[]
+  readonly $gt?: V | Element<V>
+  readonly $gte?: V | Element<V> | null
+  readonly $lt?: V | Element<V>
+  readonly $lte?: V | Element<V> | null
+  readonly $exists?: boolean
+  readonly $not?: Operators<V>
+  /** An anchored literal: `^An`. */
+  readonly $regex?: `^${string}`
+  readonly $size?: number
+  readonly $all?: readonly (V | Element<V>)[]
+  readonly $elemMatch?: Readonly<Record<string, unknown>>
+  readonly $type?: TypeName | readonly TypeName[]
+}
+/** What may stand for a field of type V: a value, an element of it when it is an array, null (null or missing), or operators. */
+export type Test<V> = V | Element<V> | null | Operators<V>
+/** A filter, in MongoDB's syntax; see docs/queries.md for the subset and its meaning. */
+export type Where<T> = { readonly [K in keyof T]?: Test<NonNullable<T[K]>> } & { readonly _id?: Test<string>; readonly _fold?: Test<Fold> } & { readonly [path: `${string}.${string}`]: Test<unknown> }
+  & { readonly $and?: readonly Where<T>[]; readonly $or?: readonly Where<T>[]; readonly $nor?: readonly Where<T>[] }
+/** A change of rows, in MongoDB's syntax. */
+export interface Update<T> {
+  readonly $set?: Partial<T> & { readonly [path: `${string}.${string}`]: unknown }
+  readonly $unset?: { readonly [K in keyof T]?: true } & { readonly [path: `${string}.${string}`]: true }
+  readonly $inc?: { readonly [K in keyof T]?: number | bigint } & { readonly [path: `${string}.${string}`]: number | bigint }
+}
+export type Fold = 'train' | 'valid'
+export type New<T> = T & { readonly _id?: string; readonly _fold?: Fold }
+export type Row<T> = T & { readonly _id: string; readonly _fold?: Fold; readonly _outputs?: Readonly<Record<string, Readonly<Record<string, unknown>>>> }
+/** `score` is larger for what is nearer: 1 - distance for cosine, -distance for dot and l2. */
+export type Hit<T> = Row<T> & { readonly score: number; readonly distance: number }
+
+/** A query that has not run yet. Each method gives a new one; iterating it, or a method that gives a promise, runs it. */
+export interface Find<T, R = Row<T>> extends AsyncIterable<R> {
+  sort(by: { readonly [K in keyof T]?: 1 | -1 } & { readonly _id?: 1 | -1 } & { readonly [path: `${string}.${string}`]: 1 | -1 }): Find<T, R>
+  skip(n: number): Find<T, R>
+  limit(n: number): Find<T, R>
+  /** Only these fields, and `_id`, `_fold`, `_outputs`. */
+  select<K extends keyof T & string>(...fields: readonly K[]): Find<Pick<T, K>, Pick<R, (K | '_id' | '_fold' | '_outputs' | 'score' | 'distance') & keyof R>>
+  /** The `n` (default 10) nearest of the matching rows, nearest first. A string is the `_id` of a stored row. */
+  like<Q>(example: Q | string, index: IndexHandle<Q>, options?: { readonly n?: number }): Find<T, Hit<T>>
+  signal(signal: AbortSignal): Find<T, R>
+  toArray(): Promise<R[]>
+  first(): Promise<R | undefined>
+  count(): Promise<number>
+  /** How the query would run: what the database does, and what is done here. */
+  explain(): Promise<string>
+  /** The collection and filter, for listeners. */
+  readonly source: { readonly collection: string; readonly where: Readonly<Record<string, unknown>> | undefined }
+}
+
+export interface Refused {
+  /** Position among the documents given. Absent in updates and deletes. */
+  readonly index?: number
+  readonly id?: string
+  readonly code: ErrorCode
+  readonly reason: string
+  readonly path?: string
+}
+export interface Changed {
+  readonly ids: readonly string[]
+  /** Documents that were not written, with the reason. The others were. */
+  readonly refused: readonly Refused[]
+  /** Outputs of listeners: computed or found current, failed on their row, still to come. */
+  readonly outputs: { readonly done: number; readonly failed: number; readonly pending: number }
+}
+
+export interface Collection<T> {
+  readonly name: string
+  /** One document, several, or a stream of them, of which two chunks are in flight. */
+  insert(docs: New<T> | readonly New<T>[] | AsyncIterable<New<T>>, options?: Wait): Promise<Changed>
+  find(where?: Where<T>): Find<T>
+  findOne(where?: Where<T>, options?: Cancel): Promise<Row<T> | undefined>
+  /** The `n` (default 10) nearest rows of the collection; `find` then filters these. */
+  like<Q>(example: Q | string, index: IndexHandle<Q>, options?: { readonly n?: number }): { find(where?: Where<T>): Find<T, Hit<T>> }
+  /** Changes matching rows. `ids` are those that changed. */
+  update(where: Where<T>, change: Update<T>, options?: Wait): Promise<Changed>
+  replace(id: string, doc: New<T>, options?: Wait): Promise<Changed>
+  /** Deletes matching rows with their outputs. An empty filter needs `{ all: true }`. */
+  delete(where: Where<T>, options?: { readonly all?: true } & Cancel): Promise<Changed>
+}
+export interface CollectionOptions<T> {
+  /** Any Standard Schema (zod, valibot, arktype, …): checks documents before they are written. */
+  readonly schema?: StandardSchemaV1<unknown, T>
+  /** Share of rows that get `_fold: 'valid'`, and its seed. Default 0.05 and 0. */
+  readonly fold?: { readonly valid?: number; readonly seed?: number }
+}
+
+type KeyOf<T, I> = { [K in keyof T]-?: NonNullable<T[K]> extends I ? K : never }[keyof T] & string
+export interface ListenOptions extends Wait {
+  readonly name?: string
+  readonly maxChunkSize?: number
+  readonly active?: boolean
+}
+/** A model bound to a database. */
+export interface ModelHandle<I, O> {
+  readonly name: string
+  readonly version: number
+  readonly spec: ModelSpec<I, O>
+  predict(inputs: readonly I[], options?: Cancel): Promise<O[]>
+  /** Keeps the model's output for each row of the query: `db.add(listener(…))`. Resolves when all are computed, unless `wait: false`. */
+  listen<T, K extends KeyOf<T, I>>(on: Find<T>, key: K, options?: ListenOptions): Promise<ListenerHandle<O, K, I>>
+  listen<T>(on: Find<T>, key: ListenerHandle<I>, options?: ListenOptions): Promise<ListenerHandle<O, string, I>>
+  listen<T, K extends keyof T & string>(on: Find<T>, key: readonly K[] & (Pick<T, K> extends I ? unknown : never), options: ListenOptions & { readonly name: string }): Promise<ListenerHandle<O, string, I>>
+  listen<T>(on: Find<T> & (T extends I ? unknown : never), key: '_base', options?: ListenOptions): Promise<ListenerHandle<O, '_base', I>>
+}
+/** A listener knows its output type: `digits.of(row)` needs no path string; `digits.path` is the address for filters. */
+export interface ListenerHandle<O, K extends string = string, I = unknown> {
+  readonly kind: 'listener'
+  readonly name: string
+  readonly key: K
+  readonly takes?: I
+  readonly path: `_outputs.${string}`
+  /** The settled output of a row that was read, or undefined. */
+  of(row: object): O | undefined
+  /** Runs the model again on rows where it failed. */
+  retry(options?: Wait): Promise<Changed['outputs']>
+}
+export interface IndexHandle<Q> {
+  readonly kind: 'index'
+  readonly name: string
+  readonly accepts?: Q
+}
+
+export interface PlanStep {
+  readonly what: string
+  readonly why: string
+  /** Rows whose outputs would be computed or looked at. */
+  readonly rows?: number
+}
+export interface Plan {
+  readonly steps: readonly PlanStep[]
+  toString(): string
+  apply(options?: Wait): Promise<void>
+}
+/** What `verify` found, before repair. */
+export interface Health {
+  /** Nothing missing, stale, orphaned or failed, and no artifact lost. */
+  readonly ok: boolean
+  readonly rows: number
+  readonly missing: number
+  readonly stale: number
+  readonly orphaned: number
+  readonly failed: number
+  readonly artifacts: { readonly missing: number; readonly unreferenced: number }
+  readonly listeners: readonly ListenerHealth[]
+  /** What was done, with `repair`: outputs computed, outputs and artifacts removed. */
+  readonly repaired: { readonly computed: number; readonly pruned: number; readonly artifacts: number }
+}
+export interface ListenerHealth {
+  readonly name: string
+  readonly rows: number
+  readonly missing: number
+  readonly stale: number
+  readonly failed: number
+  readonly orphaned: number
+  /** Vectors findable in memory but not stored, or stored but not findable. */
+  readonly index: number
+}
+export interface VerifyOptions extends Wait {
+  /** Computes what is missing, removes what is orphaned. Failed rows stay failed: see `retry`. */
+  readonly repair?: boolean
+  /** Compares the hash of every row instead of its rev only, and re-reads artifacts. */
+  readonly deep?: boolean
+  /** Unreferenced artifacts younger than this are spared, as their row may be on its way. Default one hour. */
+  readonly graceMs?: number
+}
+export interface ShownListener extends Shown {
+  readonly kind: 'listener'
+  readonly key: string
+  readonly model: string
+  /** `<model>/<key>`. */
+  readonly label: string
+  readonly state: 'ready' | 'building' | 'blocked' | 'inactive'
+  /** Why it is blocked. */
+  readonly reason?: string
+}
+
+/** A database with its models. `await using db = await inlay(…)` closes it. */
+export interface Inlay {
+  collection<T extends object = Record<string, unknown>>(name: string, options?: CollectionOptions<T>): Collection<T>
+  /** Declares a component, and what it needs. Equal content is a no-op, other content a new version. A listener's outputs are computed before it resolves. */
+  add<I, O>(spec: ModelSpec<I, O>, options?: Wait): Promise<ModelHandle<I, O>>
+  add<I, O, K extends string>(spec: ListenerSpec<I, O, K>, options?: Wait): Promise<ListenerHandle<O, K, I>>
+  add<Q>(spec: IndexSpec<Q>, options?: Wait): Promise<IndexHandle<Q>>
+  /** A handle for what was added before; NOT_FOUND otherwise. Stores nothing and computes nothing. */
+  load<I, O>(spec: ModelSpec<I, O>, version?: number): Promise<ModelHandle<I, O>>
+  load<I, O, K extends string>(spec: ListenerSpec<I, O, K>): Promise<ListenerHandle<O, K, I>>
+  load<Q>(spec: IndexSpec<Q>): Promise<IndexHandle<Q>>
+  show(kind: 'listener', name?: string): Promise<readonly ShownListener[]>
+  show(kind?: ComponentKind, name?: string): Promise<readonly Shown[]>
+  /** With `keepOutputs`, a listener's outputs stay readable and are not kept up to date any more. */
+  remove(kind: ComponentKind, name: string, options?: { readonly version?: number; readonly force?: boolean; readonly keepOutputs?: boolean }): Promise<void>
+  /** What `add` of these would do, and why; changes nothing. */
+  plan(specs: readonly Spec<unknown>[], options?: Cancel): Promise<Plan>
+  /** Compares outputs, marks, indexes and artifacts with the rows. */
+  verify(options?: VerifyOptions): Promise<Health>
+  /** Awaits work in flight, or stops it with `abort`, then closes what was opened, last first. Twice: no error. */
+  close(options?: { readonly abort?: boolean }): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+export interface Log {
+  debug?(message: string): void
+  info?(message: string): void
+  warn?(message: string): void
+  error?(message: string): void
+}
+/** See docs/configuration.md. Code overrides the environment, which overrides the file, which overrides defaults. */
+export interface Config {
+  /** URI of the database. Default `memory:`, with a warning. */
+  readonly data?: string
+  /** URI of another database for vectors. Default: the data database where it can search, else this process's memory. */
+  readonly vectors?: string
+  /** URI for artifacts: `file:./models`, or another database. Default: the data database. */
+  readonly artifacts?: string
+  /** Schema or database that holds Inlay's own tables. Default `inlay`. */
+  readonly namespace?: string
+  readonly models?: { readonly device?: Device | 'auto' }
+  /** `inline` (default): this process computes outputs of what it writes. `worker`: it computes none. */
+  readonly outputs?: 'inline' | 'worker'
+  /** Plugin objects, package names or paths. */
+  readonly plugins?: readonly (string | Plugin)[]
+  readonly middleware?: readonly Middleware[]
+  /** Added when the database is opened with `inlay`, without computing anything. */
+  readonly components?: readonly Spec<unknown>[]
+  /** Replaces parts: `(c) => c.register(tokens.VectorSearch, { useValue: mine })`. */
+  readonly container?: (container: Container) => void
+  /** Default: warnings and errors to stderr. */
+  readonly log?: Log
+  /** `false`: no config file is read. A path: this one. Default: `inlay.config.{ts,js,json}`, found upwards. */
+  readonly config?: string | false
+}
+export type { Scalar }

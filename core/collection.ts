@@ -1,0 +1,374 @@
+/** Collections: documents are checked one by one, written in chunks, and their outputs brought up to date. */
+import { v7 as uuid } from 'uuid'
+import type { Changed, Collection as CollectionOf, CollectionOptions, Fold, IndexHandle, Refused, Wait } from './api.ts'
+import type { StandardSchemaV1 } from '@standard-schema/spec'
+import type { Core } from './core.ts'
+import { externalise, writeContent } from './content.ts'
+import type { Ctx, Doc, Key, Row, Value, Write } from './contract.ts'
+import { sha256 } from './encoding.ts'
+import { InlayError, messageOf, quote } from './errors.ts'
+import { Find } from './find.ts'
+import type { Outputs } from './listeners.ts'
+import { isOutage } from './reconcile.ts'
+import { Rate } from './rate.ts'
+import { applyUpdate, parseUpdate } from './update.ts'
+import { copyIn, has, isDoc, same, Unstorable } from './value.ts'
+
+const chunkRows = 500
+const attempts = 20
+const ownFields = ['_id', '_outputs', '_rev', 'score', 'distance'] as const
+
+interface Insert { readonly index: number; readonly key: Key; readonly doc: Doc }
+interface Tallied { ids: string[]; refused: Refused[]; outputs: Outputs }
+
+export class Collection {
+  readonly name: string
+  readonly #core: Core
+  readonly #schema: StandardSchemaV1 | undefined
+  readonly #fold: { readonly valid: number; readonly seed: number }
+  /** Single inserts of one tick, which are written together. */
+  #tick: { readonly docs: Copied[]; readonly written: Promise<readonly Changed[]> } | undefined
+
+  constructor(core: Core, name: string, options: CollectionOptions<unknown> = {}) {
+    this.name = name
+    this.#core = core
+    this.#schema = options.schema
+    const { valid = 0.05, seed = 0 } = options.fold ?? {}
+    if (!(valid >= 0 && valid <= 1) || !Number.isInteger(seed)) throw new InlayError('INVALID_ARGUMENT', `The fold of ${quote(name)} is { valid: ${quote(valid)}, seed: ${quote(seed)} }; a share from 0 to 1 and a whole number are expected.`)
+    this.#fold = { valid, seed }
+  }
+
+  /** The public, typed face of it. */
+  static of<T>(core: Core, name: string, options: CollectionOptions<T> | undefined): CollectionOf<T> {
+    return new Collection(core, name, options as CollectionOptions<unknown>) as unknown as CollectionOf<T>
+  }
+
+  find(where?: Readonly<Record<string, unknown>>): Find {
+    return new Find(this.#core, this.name, { where })
+  }
+  findOne(where?: Readonly<Record<string, unknown>>, options: { readonly signal?: AbortSignal } = {}): Promise<Doc | undefined> {
+    const find = this.find(where)
+    return (options.signal === undefined ? find : find.signal(options.signal)).first()
+  }
+  like(example: unknown, index: IndexHandle<unknown>, options: { readonly n?: number } = {}): { find(where?: Readonly<Record<string, unknown>>): Find } {
+    const like = { example, index, n: options.n ?? 10, before: true }
+    new Find(this.#core, this.name, {}).like(example, index, options)          // checks n now
+    return { find: (where) => new Find(this.#core, this.name, { where, like }) }
+  }
+
+  async insert(docs: unknown, options: Wait = {}): Promise<Changed> {
+    const alone = options.wait === false || options.signal !== undefined || options.onProgress !== undefined
+    if (isAsync(docs)) return this.#core.call(options.signal, (ctx) => this.#insertStream(this.#copies(docs), options, ctx))
+    if (!Array.isArray(docs) && !alone) return this.#insertWithOthers(this.#copy(docs))
+    const copies = (Array.isArray(docs) ? docs : [docs]).map((doc: unknown) => this.#copy(doc))      // now, so that the caller may change them afterwards
+    return this.#core.call(options.signal, (ctx) => this.#insertStream(oneByOne(copies), options, ctx))
+  }
+
+  async #insertWithOthers(copy: Copied): Promise<Changed> {
+    this.#tick ??= this.#nextTick()
+    const { docs, written } = this.#tick
+    const n = docs.push(copy) - 1
+    return (await written)[n]!
+  }
+  #nextTick(): { readonly docs: Copied[]; readonly written: Promise<readonly Changed[]> } {
+    const docs: Copied[] = []
+    const written = this.#core.call(undefined, async (ctx) => {
+      await new Promise((resolve) => { setImmediate(resolve) })
+      this.#tick = undefined
+      const each = docs.map(() => emptyChanged())
+      for (let i = 0; i < docs.length; i += chunkRows) {
+        const part = docs.slice(i, i + chunkRows)
+        const { inserted, refused } = await this.#write(part, i, ctx)
+        const outputs = await this.#outputs(inserted, ctx)
+        for (const { index, key } of inserted) each[index]!.ids.push(key)
+        for (const entry of refused) each[entry.index!]!.refused.push({ ...entry, index: 0 })
+        const [first] = inserted
+        if (inserted.length === 1) each[first!.index]!.outputs = outputs
+        else await this.#share(inserted, outputs, each, ctx)
+      }
+      return each
+    })
+    return { docs, written }
+  }
+  /** Which of the rows written together have outputs: asked only when not all are done. */
+  async #share(inserted: readonly Insert[], outputs: Outputs, each: readonly Tallied[], ctx: Ctx): Promise<void> {
+    const listeners = this.#core.listeners.of(this.name).filter((l) => l.state.active)
+    if (inserted.length === 0 || listeners.length === 0) return
+    for (const { slot } of listeners.map((l) => l.target)) {
+      const failed = new Set<Key>(), pending = new Set<Key>()
+      if (outputs.failed > 0) for await (const rows of this.#core.data.rows(slot, 'failed', inserted.map((i) => i.key), ctx)) for (const row of rows) failed.add(row.key)
+      if (outputs.pending > 0) for await (const rows of this.#core.data.rows(slot, 'stale', inserted.map((i) => i.key), ctx)) for (const row of rows) pending.add(row.key)
+      for (const { index, key } of inserted) each[index]!.outputs[failed.has(key) ? 'failed' : pending.has(key) ? 'pending' : 'done']++
+    }
+  }
+
+  /** Two chunks are in flight: one is written while the outputs of the one before are computed. */
+  async #insertStream(docs: AsyncIterable<Copied>, options: Wait, ctx: Ctx): Promise<Changed> {
+    const total = emptyChanged(), rate = new Rate(options.onProgress)
+    let before: Promise<void> = Promise.resolve(), index = 0, chunk: Copied[] = []
+    const flush = async (): Promise<void> => {
+      const part = chunk, start = index - chunk.length
+      chunk = []
+      const { inserted, refused } = await this.#write(part, start, ctx)
+      total.ids.push(...inserted.map((i) => i.key))
+      total.refused.push(...refused)
+      await before
+      before = this.#outputsOf(inserted, options, ctx).then((outputs) => {
+        merge(total.outputs, outputs)
+        rate.report(index, undefined, total.outputs.failed)
+      })
+      before.catch(() => {})                                                   // thrown where it is awaited
+    }
+    try {
+      for await (const doc of docs) {
+        index++
+        chunk.push(doc)
+        if (chunk.length === chunkRows) await flush()
+        if (ctx.signal.aborted) break
+      }
+      if (chunk.length > 0 && !ctx.signal.aborted) await flush()
+      await before
+    } catch (error) {
+      await before.catch(() => {})
+      throw withIds(error, total.ids)
+    }
+    if (ctx.signal.aborted) throw withIds(new InlayError('ABORTED', `The insert was stopped by its signal after ${total.ids.length} rows were written; their ids are in details.ids.`, { cause: ctx.signal.reason }), total.ids)
+    return total
+  }
+
+  async #outputsOf(inserted: readonly Insert[], options: Wait, ctx: Ctx): Promise<Outputs> {
+    if (options.wait !== false || this.#core.outputs === 'worker') return this.#outputs(inserted, ctx)
+    const listeners = this.#core.listeners.of(this.name).filter((l) => l.state.active)
+    this.#core.background(async (background) => { await this.#outputs(inserted, background) })
+    return { done: 0, failed: 0, pending: inserted.length * listeners.length }
+  }
+
+  /** A failed inference never rejects an insert: what could not be computed is pending. */
+  async #outputs(inserted: readonly (Insert & { readonly rev?: string })[], ctx: Ctx): Promise<Outputs> {
+    const rows = inserted.map(({ key, doc, rev }): Row => ({ key, doc, rev: rev! }))
+    return this.#computed(rows.length, ctx, () => this.#core.listeners.inserted(this.name, rows, ctx))
+  }
+  async #computed(rows: number, ctx: Ctx, work: () => Promise<Outputs>): Promise<Outputs> {
+    const all = { done: 0, failed: 0, pending: rows * this.#core.listeners.of(this.name).filter((l) => l.state.active).length }
+    if (this.#core.outputs === 'worker' || rows === 0) return all
+    try {
+      return await work()
+    } catch (error) {
+      if (ctx.signal.aborted) throw error
+      if (!isOutage(error)) this.#core.log.error?.(`Outputs of ${quote(this.name)} could not be computed: ${messageOf(error)}`)
+      else this.#core.log.warn?.(`Outputs of ${rows} rows of ${quote(this.name)} are pending: ${messageOf(error)}`)
+      return all
+    }
+  }
+
+  /** A copy of the user's document that shares nothing with it, or why it is refused. */
+  #copy(doc: unknown): Copied {
+    try {
+      if (!isDoc(doc)) throw new Unstorable({ path: '', reason: `${quote(doc)} is no document: a plain object is expected` })
+      return { doc: copyIn(doc, this.#core.data.capabilities.refuses) as Doc }
+    } catch (error) {
+      // A schema may turn into a plain value what is none yet, so it sees the user's own values.
+      return this.#schema !== undefined && isDoc(doc) ? { doc: { ...doc } } : { refused: faultOf(error) }
+    }
+  }
+  async *#copies(docs: AsyncIterable<unknown>): AsyncIterable<Copied> {
+    for await (const doc of docs) yield this.#copy(doc)
+  }
+
+  async #prepare(copied: Copied): Promise<{ readonly key: Key; readonly doc: Doc } | { readonly refused: Omit<Refused, 'index'> }> {
+    if (copied.refused !== undefined) return { refused: copied.refused }
+    const { _id: id, ...rest } = copied.doc, own = ownFields.find((f) => f !== '_id' && f.startsWith('_') && has(rest, f))
+    if (own !== undefined) return { refused: { code: 'INVALID_ARGUMENT', reason: `the field "${own}" is kept by Inlay; leave it out`, path: own, ...(typeof id === 'string' ? { id } : {}) } }
+    const fault = id === undefined ? undefined : this.#keyFault(id)
+    if (fault !== undefined) return { refused: { code: 'INVALID_ARGUMENT', reason: fault, path: '_id', ...(typeof id === 'string' ? { id } : {}) } }
+    const checked = await this.#check(rest)
+    if ('refused' in checked) return { refused: { ...checked.refused, ...(typeof id === 'string' ? { id } : {}) } }
+    const key = (id as Key | undefined) ?? uuid()
+    const { _fold: fold } = checked.doc
+    if (fold !== undefined && fold !== 'train' && fold !== 'valid') return { refused: { code: 'INVALID_ARGUMENT', reason: `_fold is ${quote(fold)}; "train" or "valid" is expected`, path: '_fold', id: key } }
+    return { key, doc: fold === undefined ? { ...checked.doc, _fold: this.#foldOf(key) } : checked.doc }
+  }
+
+  #keyFault(id: unknown): string | undefined {
+    const { limits } = this.#core.data.capabilities
+    if (typeof id !== 'string' || id === '') return `_id is ${quote(id)}; a string of at least one character is expected`
+    if (!id.isWellFormed() || id.includes('\0')) return `_id ${quote(id)} has a lone surrogate or a NUL character`
+    const bytes = Buffer.byteLength(id)
+    return limits.keyBytes !== undefined && bytes > limits.keyBytes ? `_id has ${bytes} bytes; this database takes ${limits.keyBytes}` : undefined
+  }
+
+  /** By the schema, when there is one. `_fold` is not part of it. */
+  async #check(doc: Doc): Promise<{ readonly doc: Doc } | { readonly refused: Omit<Refused, 'index'> }> {
+    if (this.#schema === undefined) return { doc }
+    const { _fold: fold, ...rest } = doc
+    const result = await this.#schema['~standard'].validate(rest)
+    if (result.issues !== undefined) {
+      const issue = result.issues[0]!, path = (issue.path ?? []).map((p) => String(typeof p === 'object' ? p.key : p)).join('.')
+      return { refused: { code: 'INVALID_ARGUMENT', reason: issue.message, ...(path === '' ? {} : { path }) } }
+    }
+    try {
+      return { doc: copyIn({ ...result.value as object, ...(fold === undefined ? {} : { _fold: fold }) }, this.#core.data.capabilities.refuses) as Doc }
+    } catch (error) {
+      return { refused: faultOf(error) }
+    }
+  }
+
+  #foldOf(key: Key): Fold {
+    return Number.parseInt(sha256(`${this.#fold.seed}:${key}`).slice(0, 8), 16) / 2 ** 32 < this.#fold.valid ? 'valid' : 'train'
+  }
+
+  /** Writes one chunk: content before rows, so that a row that is there can be read. */
+  async #write(copies: readonly Copied[], start: number, ctx: Ctx): Promise<{ readonly inserted: readonly (Insert & { readonly rev: string })[]; readonly refused: readonly Refused[] }> {
+    await this.#core.ensure(this.name, ctx)
+    const refused: Refused[] = [], inserts: Insert[] = [], content = new Map<string, Uint8Array>(), keys = new Set<Key>()
+    const clash = (index: number, id: Key): Refused => ({ index, id, code: 'ALREADY_EXISTS', reason: `a row with _id ${quote(id)} exists already; use replace or update to change it` })
+    for (const [i, copied] of copies.entries()) {
+      const prepared = await this.#prepare(copied), index = start + i
+      if ('refused' in prepared) refused.push({ index, ...prepared.refused })
+      else if (keys.has(prepared.key)) refused.push(clash(index, prepared.key))
+      else {
+        keys.add(prepared.key)
+        inserts.push({ index, key: prepared.key, doc: externalise(prepared.doc, content) })
+      }
+    }
+    await writeContent(this.#core.artifacts, content, ctx)
+    const written = inserts.length === 0 ? [] : await this.#core.data.write(this.name, inserts.map(({ key, doc }): Write => ({ kind: 'insert', key, doc })), ctx)
+    const inserted: (Insert & { readonly rev: string })[] = []
+    for (const [i, { status, rev, reason }] of written.entries()) {
+      const insert = inserts[i]!
+      if (status === 'done') inserted.push({ ...insert, rev: rev! })
+      else refused.push(status === 'exists' ? clash(insert.index, insert.key) : { index: insert.index, id: insert.key, code: 'INVALID_ARGUMENT', reason: reason ?? `the database answered ${quote(status)}` })
+    }
+    return { inserted, refused: refused.sort((a, b) => a.index! - b.index!) }
+  }
+
+  async update(where: Readonly<Record<string, unknown>>, change: unknown, options: Wait = {}): Promise<Changed> {
+    const parsed = parseUpdate(change)
+    return this.#core.call(options.signal, (ctx) => this.#change(where, options, ctx, async (view) => {
+      const next = applyUpdate(view, parsed)
+      const copied = copyIn(next, this.#core.data.capabilities.refuses) as Doc
+      const checked = await this.#check(copied)
+      // A schema's transformations belong to inserts; here it only checks.
+      return 'refused' in checked ? checked : { doc: copied }
+    }))
+  }
+
+  async replace(id: string, doc: unknown, options: Wait = {}): Promise<Changed> {
+    const copied = this.#copy(doc)
+    return this.#core.call(options.signal, async (ctx) => {
+      const given = copied.refused === undefined ? (copied.doc as { _id?: unknown })._id : undefined
+      const prepared = given !== undefined && given !== id ? { refused: { id, code: 'INVALID_ARGUMENT' as const, reason: `the document's _id is ${quote(given)}, the row's is ${quote(id)}; a replace keeps it`, path: '_id' } }
+        : await this.#prepare(copied.refused === undefined ? { doc: { ...copied.doc, _id: id } } : copied)
+      if ('refused' in prepared) return { ...emptyChanged(), refused: [{ index: 0, id, ...prepared.refused }] }
+      const keepsFold = !has(copied.doc!, '_fold')
+      const changed = await this.#change({ _id: id }, options, ctx, async (view) => ({ doc: keepsFold && view['_fold'] !== undefined ? { ...prepared.doc, _fold: view['_fold'] } : prepared.doc }), true)
+      if (changed.ids.length + changed.refused.length === 0) changed.refused.push({ index: 0, id, code: 'NOT_FOUND', reason: `there is no row with _id ${quote(id)}; insert it` })
+      return changed
+    })
+  }
+
+  /** Changes matching rows by compare-and-set: a row that moved meanwhile is looked at again. */
+  async #change(where: Readonly<Record<string, unknown>>, options: Wait, ctx: Ctx, make: (view: Doc) => Promise<{ readonly doc: Doc } | { readonly refused: Omit<Refused, 'index'> }>, whole = false): Promise<Tallied> {
+    const total = emptyChanged(), background: Key[] = []
+    await this.#each(where, ctx, async (seen) => {
+      const writes: Write[] = [], content = new Map<string, Uint8Array>()
+      for (const { row, view: { _id: _, _outputs: __, ...doc } } of seen) {
+        try {
+          const made = await make(doc)
+          if ('refused' in made) { total.refused.push({ ...made.refused, id: row.key }); continue }
+          const write = writeOf(row, doc, made.doc, content, whole)
+          if (write !== undefined) writes.push(write)
+        } catch (error) {
+          total.refused.push({ ...faultOf(error), id: row.key })
+        }
+      }
+      await writeContent(this.#core.artifacts, content, ctx)
+      const written = writes.length === 0 ? [] : await this.#core.data.write(this.name, writes, ctx)
+      const done = written.flatMap((w) => (w.status === 'done' ? [w.key] : []))
+      for (const w of written) if (w.status === 'refused') total.refused.push({ id: w.key, code: 'INVALID_ARGUMENT', reason: w.reason ?? 'the database refused it' })
+      total.ids.push(...done)
+      if (options.wait === false) background.push(...done)
+      else merge(total.outputs, await this.#computed(done.length, ctx, () => this.#core.listeners.changed(this.name, done, ctx)).catch((error: unknown) => { throw withIds(error, total.ids) }))
+      return written.flatMap((w) => (w.status === 'moved' ? [w.key] : []))
+    }).catch((error: unknown) => { throw withIds(error, total.ids) })
+    if (background.length > 0) {
+      total.outputs.pending += background.length * this.#core.listeners.of(this.name).filter((l) => l.state.active).length
+      this.#core.background(async (ctx) => { await this.#computed(background.length, ctx, () => this.#core.listeners.changed(this.name, background, ctx)) })
+    }
+    return total
+  }
+
+  /** Gives matching rows in chunks to `work`, which returns the keys to look at again. */
+  async #each(where: Readonly<Record<string, unknown>>, ctx: Ctx, work: (seen: readonly { readonly row: Row; readonly view: Doc }[]) => Promise<readonly Key[]>): Promise<void> {
+    let again: Key[] = []
+    const run = async (find: Find): Promise<void> => {
+      let chunk: { readonly row: Row; readonly view: Doc }[] = []
+      const flush = async (): Promise<void> => {
+        const part = chunk
+        chunk = []
+        again.push(...await work(part))
+      }
+      for await (const seen of find.seen(ctx)) {
+        if (chunk.push(seen) === chunkRows) await flush()
+      }
+      if (chunk.length > 0) await flush()
+    }
+    await run(this.find(where))
+    for (let attempt = 0; again.length > 0; attempt++) {
+      if (attempt === attempts) throw new InlayError('CONFLICT', `${again.length} rows of ${quote(this.name)} kept being changed by others, ${quote(again[0])} among them. Try again later.`, { retryable: true, details: { ids: again } })
+      const keys = again
+      again = []
+      await run(this.find({ $and: [{ _id: { $in: keys } }, where] }))
+    }
+  }
+
+  async delete(where: Readonly<Record<string, unknown>>, options: { readonly all?: true; readonly signal?: AbortSignal } = {}): Promise<Changed> {
+    if (!isDoc(where) || (Object.keys(where).length === 0 && options.all !== true)) throw new InlayError('INVALID_ARGUMENT', `delete(${quote(where)}) would delete every row of ${quote(this.name)}. Give a filter, or { all: true } if that is meant.`)
+    return this.#core.call(options.signal, async (ctx) => {
+      const total = emptyChanged()
+      await this.#each(where, ctx, async (seen) => {
+        const written = await this.#core.data.write(this.name, seen.map(({ row }): Write => ({ kind: 'remove', key: row.key, rev: row.rev })), ctx)
+        total.ids.push(...written.flatMap((w) => (w.status === 'done' ? [w.key] : [])))
+        return written.flatMap((w) => (w.status === 'moved' ? [w.key] : []))
+      }).catch((error: unknown) => { throw withIds(error, total.ids) })
+      return total
+    })
+  }
+}
+
+/** A document as it was when the caller gave it. */
+type Copied = { readonly doc: Doc; readonly refused?: undefined } | { readonly refused: Omit<Refused, 'index'>; readonly doc?: undefined }
+
+function faultOf(error: unknown): Omit<Refused, 'index'> {
+  if (error instanceof Unstorable) return { code: 'INVALID_ARGUMENT', reason: error.fault.reason, ...(error.fault.path === '' ? {} : { path: error.fault.path }) }
+  if (InlayError.is(error)) return { code: error.code, reason: error.message, ...(typeof error.details['path'] === 'string' ? { path: error.details['path'] } : {}) }
+  throw error
+}
+
+/** The least write that makes the new document of the old; undefined when they are the same. */
+function writeOf(row: Row, old: Doc, next: Doc, content: Map<string, Uint8Array>, whole: boolean): Write | undefined {
+  if (whole) return { kind: 'put', key: row.key, rev: row.rev, doc: externalise(next, content) }
+  const set = Object.fromEntries(Object.entries(next).filter(([field, value]) => !has(old, field) || !same(old[field], value as Value)))
+  const unset = Object.keys(old).filter((field) => !has(next, field))
+  if (Object.keys(set).length + unset.length === 0) return undefined
+  return { kind: 'patch', key: row.key, rev: row.rev, set: externalise(set, content), unset }
+}
+
+function withIds(error: unknown, ids: readonly string[]): unknown {
+  if (!InlayError.is(error) || ids.length === 0 || 'ids' in error.details) return error
+  return new InlayError(error.code, error.message, { retryable: false, details: { ...error.details, ids }, cause: error })
+}
+function isAsync(value: unknown): value is AsyncIterable<unknown> {
+  return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
+}
+async function* oneByOne<T>(list: readonly T[]): AsyncIterable<T> {
+  yield* list
+}
+function emptyChanged(): Tallied {
+  return { ids: [], refused: [], outputs: { done: 0, failed: 0, pending: 0 } }
+}
+function merge(into: Outputs, from: Outputs): void {
+  into.done += from.done
+  into.failed += from.failed
+  into.pending += from.pending
+}

@@ -1,0 +1,102 @@
+/** Large bytes of documents: more than 16 kB go to the artifact store under their SHA-256, and a reference stays in the row. */
+import type { ArtifactStore, Ctx, Doc, Value } from './contract.ts'
+import { sha256 } from './encoding.ts'
+import { InlayError, quote } from './errors.ts'
+import { bytesOf, contentKey, isDoc, isTypedArray, setOwn, typedArrayName, typedArrays, type TypedArrayName } from './value.ts'
+
+/** Bytes up to this many stay in the row. */
+export const inlineBytes: number = 16 * 1024
+const pageBytes = 32 * 1024 * 1024
+
+/** What stands in a row for large bytes: `{ _content: { artifact, codec, bytes } }`. The codec is the kind of typed array. */
+interface Reference { readonly artifact: string; readonly codec: TypedArrayName; readonly bytes: number }
+
+function referenceOf(value: Value): Reference | undefined {
+  if (!isDoc(value) || !Object.hasOwn(value, contentKey)) return undefined
+  const content = value[contentKey]
+  return isDoc(content) && typeof content['artifact'] === 'string' ? content as unknown as Reference : undefined
+}
+
+function replace(value: Value, path: string, by: (value: Value, path: string) => Value | undefined): Value {
+  const replacement = by(value, path)
+  if (replacement !== undefined) return replacement
+  if (Array.isArray(value)) {
+    const list = value.map((v: Value, i) => replace(v, `${path}.${i}`, by))
+    return list.some((v, i) => v !== value[i]) ? list : value
+  }
+  if (!isDoc(value)) return value
+  let changed: Record<string, Value> | undefined
+  for (const [name, v] of Object.entries(value)) {
+    const next = replace(v, path === '' ? name : `${path}.${name}`, by)
+    if (next === v) continue
+    changed ??= { ...value }
+    setOwn(changed, name, next)
+  }
+  return changed ?? value
+}
+
+/** The document with references in place of its large bytes, which are added to `found` by their id. */
+export function externalise(doc: Doc, found: Map<string, Uint8Array>): Doc {
+  return replace(doc, '', (value) => {
+    if (!isTypedArray(value) || value.byteLength <= inlineBytes) return undefined
+    const bytes = bytesOf(value), artifact = sha256(bytes)
+    found.set(artifact, bytes)
+    return { [contentKey]: { artifact, codec: typedArrayName(value), bytes: bytes.byteLength } }
+  }) as Doc
+}
+
+/** Ids of the artifacts a stored document refers to, with the paths of the fields. */
+export function referencesOf(doc: Doc): readonly (Reference & { readonly path: string })[] {
+  const found: (Reference & { readonly path: string })[] = []
+  replace(doc, '', (value, path) => {
+    const reference = referenceOf(value)
+    if (reference !== undefined) found.push({ ...reference, path })
+    return reference === undefined ? undefined : value
+  })
+  return found
+}
+
+export async function writeContent(artifacts: ArtifactStore, found: ReadonlyMap<string, Uint8Array>, ctx: Ctx): Promise<void> {
+  for (const [id, bytes] of found) await artifacts.write(id, once(bytes), ctx)
+}
+
+async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  yield bytes
+}
+
+/** The documents with their large bytes in place, fetched in bounded trips. `name` names a document in errors. */
+export async function hydrate(artifacts: ArtifactStore, docs: readonly Doc[], name: (index: number) => string, ctx: Ctx): Promise<readonly Doc[]> {
+  const references = docs.map(referencesOf)
+  if (references.every((r) => r.length === 0)) return docs
+  const wanted = new Map(references.flat().map((r) => [r.artifact, r.bytes]))
+  const got = new Map<string, Uint8Array>()
+  for (const ids of bounded([...wanted])) {
+    for await (const { id, bytes } of artifacts.readMany(ids, ctx)) {
+      if (sha256(bytes) === id) got.set(id, bytes)
+    }
+  }
+  return docs.map((doc, i) => {
+    for (const { artifact, path, codec } of references[i]!) {
+      if (!got.has(artifact)) throw new InlayError('CORRUPT', `The content of field ${quote(path)} of document ${quote(name(i))} is missing or damaged in the artifact store (SHA-256 ${artifact}). Restore the artifact, or write the field again.`, { details: { id: name(i), path, artifact } })
+      if (!Object.hasOwn(typedArrays, codec)) throw new InlayError('NOT_FOUND', `Field ${quote(path)} of document ${quote(name(i))} was stored with the codec ${quote(codec)}, which is not known here. Use an Inlay that has it.`)
+    }
+    return replace(doc, '', (value) => {
+      const reference = referenceOf(value)
+      return reference === undefined ? undefined : new typedArrays[reference.codec](got.get(reference.artifact)!.slice().buffer)
+    }) as Doc
+  })
+}
+
+function* bounded(wanted: readonly (readonly [string, number])[]): Iterable<readonly string[]> {
+  let ids: string[] = [], total = 0
+  for (const [id, bytes] of wanted) {
+    if (ids.length > 0 && total + bytes > pageBytes) {
+      yield ids
+      ids = []
+      total = 0
+    }
+    ids.push(id)
+    total += bytes
+  }
+  if (ids.length > 0) yield ids
+}

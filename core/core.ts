@@ -1,0 +1,73 @@
+/** The opened parts of one `Inlay`, as its services see them. */
+import type { Log } from './api.ts'
+import type { Components } from './components.ts'
+import type { ArtifactStore, Ctx } from './contract.ts'
+import type { Functions } from './model.ts'
+import { InlayError } from './errors.ts'
+import { aborted } from './guard.ts'
+import type { Indexes } from './indexes.ts'
+import type { Listeners } from './listeners.ts'
+import type { SearchParts } from './search.ts'
+
+export interface Core extends SearchParts {
+  /** Name and version of the data database. */
+  readonly server: string
+  readonly artifacts: ArtifactStore
+  readonly components: Components
+  readonly functions: Functions
+  readonly listeners: Listeners
+  readonly indexes: Indexes
+  readonly log: Log
+  readonly outputs: 'inline' | 'worker'
+  /** Makes the collection when it is first used. */
+  ensure(collection: string, ctx: Ctx): Promise<void>
+  /** Runs a call of the user: refused after close, stopped by its signal or by `close({ abort: true })`, awaited by `close`. */
+  call<T>(signal: AbortSignal | undefined, work: (ctx: Ctx) => Promise<T>): Promise<T>
+  stream<T>(signal: AbortSignal | undefined, work: (ctx: Ctx) => AsyncIterable<T>): AsyncGenerator<T>
+  /** Work that no caller waits for; `close` does. */
+  background(work: (ctx: Ctx) => Promise<void>): void
+}
+
+/** Calls in flight, and the end of them. */
+export class Life {
+  readonly #stop = new AbortController()
+  readonly #running = new Set<Promise<unknown>>()
+  #closed = false
+
+  ctx(signal: AbortSignal | undefined): Ctx {
+    if (this.#closed) throw new InlayError('CLOSED', 'This Inlay is closed. Open the database again with inlay().')
+    const ctx = { signal: signal === undefined ? this.#stop.signal : AbortSignal.any([signal, this.#stop.signal]) }
+    if (ctx.signal.aborted) throw aborted(ctx.signal)
+    return ctx
+  }
+  async call<T>(signal: AbortSignal | undefined, work: (ctx: Ctx) => Promise<T>): Promise<T> {
+    const running = work(this.ctx(signal))
+    this.#running.add(running)
+    try {
+      return await running
+    } finally {
+      this.#running.delete(running)
+    }
+  }
+  async *stream<T>(signal: AbortSignal | undefined, work: (ctx: Ctx) => AsyncIterable<T>): AsyncGenerator<T> {
+    const ctx = this.ctx(signal)
+    for await (const item of work(ctx)) {
+      yield item
+      if (ctx.signal.aborted) throw aborted(ctx.signal)
+      if (this.#closed) this.ctx(signal)
+    }
+  }
+  background(work: (ctx: Ctx) => Promise<void>, failed: (error: unknown) => void): void {
+    const running = work({ signal: this.#stop.signal }).catch(failed)
+    this.#running.add(running)
+    void running.finally(() => this.#running.delete(running))
+  }
+  /** True the first time. Afterwards calls are refused; those in flight have ended. */
+  async close(abort: boolean): Promise<boolean> {
+    if (this.#closed) return false
+    this.#closed = true
+    if (abort) this.#stop.abort(new InlayError('ABORTED', 'The Inlay was closed with { abort: true } while this call was running.'))
+    while (this.#running.size > 0) await Promise.allSettled(this.#running)
+    return true
+  }
+}

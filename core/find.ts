@@ -1,0 +1,257 @@
+/** Queries: what the user asks is split into what the database does exactly and what is done here on the stream. */
+import type { Find as FindOf, IndexHandle } from './api.ts'
+import { hydrate } from './content.ts'
+import type { Ctx, Doc, Filter, Path, Query, Row, Value } from './contract.ts'
+import { pick } from './encoding.ts'
+import { InlayError, quote } from './errors.ts'
+import type { Core } from './core.ts'
+import { parseFilter, split, type Conjunct } from './match.ts'
+import { both, nearest } from './search.ts'
+import { parseSort, Top, type Order } from './sort.ts'
+import { setOwn } from './value.ts'
+
+/** What a query asks. */
+export interface Asked {
+  readonly where?: Readonly<Record<string, unknown>> | undefined
+  readonly sort?: Readonly<Record<string, unknown>>
+  readonly skip?: number
+  readonly limit?: number
+  readonly fields?: readonly string[]
+  readonly like?: { readonly example: unknown; readonly index: IndexHandle<unknown>; readonly n: number; readonly before: boolean }
+  readonly signal?: AbortSignal
+}
+
+/** How it runs. */
+interface Planned {
+  readonly query: Query
+  readonly pushed: readonly Conjunct[]
+  readonly residual: readonly Conjunct[]
+  /** Order that core makes; absent where the database does, or none is asked. */
+  readonly order: Order | undefined
+  /** The database skips and limits. */
+  readonly native: boolean
+}
+
+/** A row of the database and what the user sees of it. */
+export interface Seen { readonly row: Row; readonly view: Doc }
+
+export class Find {
+  readonly #core: Core
+  readonly #collection: string
+  readonly #asked: Asked
+
+  constructor(core: Core, collection: string, asked: Asked) {
+    this.#core = core
+    this.#collection = collection
+    this.#asked = asked
+  }
+
+  /** The public, typed face of it. */
+  static of<T, R>(core: Core, collection: string, asked: Asked): FindOf<T, R> {
+    return new Find(core, collection, asked) as unknown as FindOf<T, R>
+  }
+
+  #with(asked: Partial<Asked>): Find {
+    return new Find(this.#core, this.#collection, { ...this.#asked, ...asked })
+  }
+  get source(): { readonly collection: string; readonly where: Readonly<Record<string, unknown>> | undefined } {
+    return { collection: this.#collection, where: this.#asked.where }
+  }
+  sort(by: Readonly<Record<string, unknown>>): Find {
+    parseSort(by)
+    return this.#with({ sort: by })
+  }
+  skip(n: number): Find {
+    return this.#with({ skip: whole('skip', n, 0) })
+  }
+  limit(n: number): Find {
+    return this.#with({ limit: whole('limit', n, 1) })
+  }
+  select(...fields: readonly string[]): Find {
+    for (const field of fields) if (typeof field !== 'string' || field === '' || field.includes('.') || field.startsWith('$')) throw new InlayError('INVALID_ARGUMENT', `select takes names of top-level fields; ${quote(field)} is none.`)
+    return this.#with({ fields })
+  }
+  like(example: unknown, index: IndexHandle<unknown>, options: { readonly n?: number } = {}): Find {
+    return this.#with({ like: { example, index, n: whole('n', options.n ?? 10, 1), before: false } })
+  }
+  signal(signal: AbortSignal): Find {
+    return this.#with({ signal })
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Doc> {
+    yield* this.#core.stream(this.#asked.signal, (ctx) => this.#views(ctx))
+  }
+  async *#views(ctx: Ctx): AsyncGenerator<Doc> {
+    for await (const { view } of this.seen(ctx)) yield this.#project(view)
+  }
+  async toArray(): Promise<Doc[]> {
+    const rows: Doc[] = []
+    for await (const row of this) rows.push(row)
+    return rows
+  }
+  async first(): Promise<Doc | undefined> {
+    for await (const row of this.limit(1)) return row
+    return undefined
+  }
+  async count(): Promise<number> {
+    const { skip, limit, like } = this.#asked
+    return this.#core.call(this.#asked.signal, async (ctx) => {
+      await this.#core.ensure(this.#collection, ctx)
+      const { query, residual } = this.#plan(false)
+      if (residual.length === 0 && skip === undefined && limit === undefined && like === undefined) return this.#core.data.count({ from: query.from, ...(query.where === undefined ? {} : { where: query.where }) }, ctx)
+      let n = 0
+      for await (const _ of this.seen(ctx)) n++
+      return n
+    })
+  }
+
+  async explain(): Promise<string> {
+    return this.#core.call(this.#asked.signal, async (ctx) => {
+      await this.#core.ensure(this.#collection, ctx)
+      const { like } = this.#asked, { pushed, residual, order, native } = this.#plan(like === undefined), { skip, limit } = this.#asked
+      const list = (conjuncts: readonly Conjunct[]): string => conjuncts.map((c) => c.text).join(' and ')
+      const lines = [`${this.#collection} in ${this.#core.server}`]
+      if (like !== undefined) {
+        const { index, total, settled } = await this.#core.indexes.describe(like.index, ctx), { place } = this.#core.vectors.capabilities
+        const where = place === 'slot' ? 'where the outputs lie' : 'in the copy of this process'
+        lines.push(`  nearest ${like.n} by ${index.measure}, exact, ${where}, ${like.before ? 'then filter' : pushed.length + residual.length === 0 ? 'no filter' : 'among matching rows'}`)
+        if (settled < total) lines.push(`  unfinished: ${settled} of ${total} rows have a vector`)
+      }
+      if (pushed.length > 0) lines.push(`  database: ${list(pushed)}`)
+      if (residual.length > 0) lines.push(`  here, on the stream: ${list(residual)}`)
+      if (pushed.length + residual.length === 0 && like === undefined) lines.push('  database: all rows')
+      if (this.#asked.sort !== undefined) lines.push(`  sort by ${Object.entries(this.#asked.sort).map(([p, d]) => `${p} ${d === 1 ? 'ascending' : 'descending'}`).join(', ')}: ${order === undefined ? 'database' : limit === undefined ? 'here, all rows' : `here, a heap of ${(skip ?? 0) + limit}`}`)
+      if (skip !== undefined || limit !== undefined) lines.push(`  ${[skip === undefined ? '' : `skip ${skip}`, limit === undefined ? '' : `limit ${limit}`].filter((t) => t !== '').join(', ')}: ${native ? 'database' : 'here'}`)
+      return lines.join('\n')
+    })
+  }
+
+  /** Rows in their final order, with skip and limit applied. */
+  async *seen(ctx: Ctx): AsyncGenerator<Seen & { readonly distance?: number }> {
+    await this.#core.ensure(this.#collection, ctx)
+    if (this.#asked.like !== undefined) yield* this.#ranked(ctx)
+    else yield* this.#scanned(ctx)
+  }
+
+  async *#scanned(ctx: Ctx): AsyncGenerator<Seen> {
+    const { query, residual, order, native } = this.#plan(true)
+    const { skip = 0, limit } = this.#asked
+    const matching = this.#matching(query, residual, ctx)
+    if (order !== undefined) {
+      const top = new Top<Seen>(order, limit === undefined ? undefined : skip + limit)
+      for await (const seen of matching) top.add(seen.view, seen.row.key, seen)
+      yield* top.rows().slice(skip)
+    } else if (native) {
+      yield* matching
+    } else {
+      let n = 0
+      for await (const seen of matching) {
+        if (n++ < skip) continue
+        yield seen
+        if (limit !== undefined && n >= skip + limit) return
+      }
+    }
+  }
+
+  async *#matching(query: Query, residual: readonly Conjunct[], ctx: Ctx): AsyncGenerator<Seen> {
+    for await (const rows of this.#core.data.find(query, ctx)) {
+      for (const seen of await this.#see(rows, ctx)) if (residual.every((c) => c.test(seen.view))) yield seen
+    }
+  }
+
+  async *#ranked(ctx: Ctx): AsyncGenerator<Seen & { readonly distance: number }> {
+    const { example, index: handle, n, before } = this.#asked.like!, { skip = 0, limit } = this.#asked
+    const { query, residual } = this.#plan(false)
+    const index = await this.#core.indexes.open(handle, ctx)
+    if (index.slot.collection !== this.#collection) throw new InlayError('INVALID_ARGUMENT', `The index ${quote(handle.name)} lies on the collection ${quote(index.slot.collection)}, not on ${quote(this.#collection)}. Search there, or add an index here.`)
+    const vector = await this.#core.indexes.vectorOf(handle, example, ctx)
+    const views = new Map<string, Seen>()
+    const passing = async (rows: readonly Row[]): Promise<readonly Row[]> => {
+      const passed = (await this.#see(rows, ctx)).filter((seen) => residual.every((c) => c.test(seen.view)))
+      for (const seen of passed) views.set(seen.row.key, seen)
+      return passed.map((seen) => seen.row)
+    }
+    const all: Query = { from: query.from, slots: query.slots! }
+    let near = await nearest(this.#core, index, vector, n, before ? { query: all } : { query, ...(residual.length === 0 ? {} : { residual: passing }) }, ctx)
+    if (before && (query.where !== undefined || residual.length > 0)) {
+      const keys: Filter = { kind: 'keys', keys: near.map((h) => h.row.key) }, passed = new Set<string>()
+      for await (const rows of this.#core.data.find({ ...query, where: both(keys, query.where) }, ctx)) {
+        for (const row of residual.length === 0 ? rows : await passing(rows)) passed.add(row.key)
+      }
+      near = near.filter((h) => passed.has(h.row.key))
+    }
+    const unseen = near.filter((h) => !views.has(h.row.key)).map((h) => h.row)
+    for (const seen of await this.#see(unseen, ctx)) views.set(seen.row.key, seen)
+    let hits = near.map((h) => {
+      const { row, view } = views.get(h.row.key)!
+      return { row, distance: h.distance, view: { ...view, score: index.measure === 'cosine' ? 1 - h.distance : 0 - h.distance, distance: h.distance } }
+    })
+    if (this.#asked.sort !== undefined) {
+      const top = new Top<typeof hits[number]>(parseSort(this.#asked.sort), undefined)
+      for (const hit of hits) top.add(hit.view, hit.row.key, hit)
+      hits = [...top.rows()]
+    }
+    yield* hits.slice(skip, limit === undefined ? undefined : skip + limit)
+  }
+
+  #plan(alone: boolean): Planned {
+    const { data, listeners } = this.#core, { where, sort, skip, limit, fields } = this.#asked
+    const slots = listeners.of(this.#collection).map((l) => l.serving.slot.id)
+    const filterable = new Set(listeners.of(this.#collection).filter((l) => l.serving.filters).map((l) => l.serving.slot.id))
+    const conjuncts = where === undefined ? [] : parseFilter(where, (path) => this.#output(path))
+    const { where: filter, residual, pushed } = split(conjuncts, data.capabilities, (slot) => filterable.has(slot))
+    let order = sort === undefined ? undefined : parseSort(sort)
+    if (order !== undefined && (order.length === 0 || (order[0]!.path.join('.') === '_id' && !order[0]!.descending))) order = undefined
+    const sorts = order !== undefined && data.capabilities.order && order.every(({ path }) => path[0] !== '_outputs')
+    const native = alone && residual.length === 0 && (order === undefined || sorts)
+    const reads = fields === undefined ? undefined : [...new Set([...fields, '_fold', ...residual.flatMap((c) => c.reads), ...(order ?? []).map(({ path }) => path[0]!)])].filter((f) => f !== '_id' && f !== '_outputs')
+    return {
+      query: {
+        from: this.#collection, slots,
+        ...(filter === undefined ? {} : { where: filter }), ...(reads === undefined ? {} : { fields: reads }),
+        ...(sorts && native ? { order: order!.map(({ path, descending }) => ({ path: { at: path }, descending })) } : {}),
+        ...(native && skip !== undefined && skip > 0 ? { skip } : {}), ...(native && limit !== undefined ? { limit } : {}),
+      },
+      pushed, residual, native, order: native ? undefined : order,
+    }
+  }
+
+  /** `_outputs.<key>.<model>` as a path into the slot that is read. */
+  #output(path: readonly string[]): Path | undefined {
+    if (path.length < 3) return undefined
+    const listener = this.#core.listeners.byPath(this.#collection, path)
+    if (listener !== undefined) return { slot: listener.serving.slot.id, at: path.slice(3) }
+    const known = this.#core.listeners.of(this.#collection).map((l) => `_outputs.${l.spec.label}.${l.spec.model}`)
+    throw new InlayError('NOT_FOUND', `No listener on ${quote(this.#collection)} gives ${quote(path.join('.'))}. ${known.length === 0 ? 'It has no listeners: add one.' : `Known: ${known.join(', ')}.`}`)
+  }
+
+  /** Rows as the user sees them: with `_id`, content in place, and outputs by their path. */
+  async #see(rows: readonly Row[], ctx: Ctx): Promise<readonly Seen[]> {
+    const { artifacts, listeners } = this.#core
+    const docs = await hydrate(artifacts, rows.map((row) => row.doc), (i) => rows[i]!.key, ctx)
+    const paths = listeners.of(this.#collection).map((l) => ({ slot: l.serving.slot.id, label: l.spec.label, model: l.spec.model }))
+    return rows.map((row, i) => {
+      const view: Record<string, Value> = { _id: row.key, ...docs[i]! }
+      let outputs: Record<string, Value> | undefined
+      for (const { slot, label, model } of paths) {
+        const values = row.outputs?.[slot]
+        if (values === undefined) continue
+        outputs ??= {}
+        setOwn(outputs, label, { ...(outputs[label] as Doc | undefined), [model]: values[0]! })
+      }
+      if (outputs !== undefined) view['_outputs'] = outputs
+      return { row, view }
+    })
+  }
+
+  #project(view: Doc): Doc {
+    const { fields } = this.#asked
+    return fields === undefined ? view : pick(view, ['_id', ...fields, '_fold', '_outputs', 'score', 'distance'])
+  }
+}
+
+function whole(what: string, n: number, least: number): number {
+  if (Number.isInteger(n) && n >= least) return n
+  throw new InlayError('INVALID_ARGUMENT', `${what} is ${quote(n)}; a whole number from ${least} is expected.`)
+}
+

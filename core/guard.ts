@@ -1,0 +1,213 @@
+/**
+ * Core's own middleware around every plugin: use after close, cancellation, errors made typed, retry of what may be repeated, and limits.
+ * Plugins stay narrow because this stands before them.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ArtifactStore, Ctx, Datalayer, Doc, Key, Plugin, Query, Row, VectorSearch, Write, Written } from './contract.ts'
+import { InlayError, messageOf } from './errors.ts'
+import { redact } from './uri.ts'
+import { same } from './value.ts'
+
+/** Lifetime and knowledge that the guards of one connection share. */
+export interface Guard {
+  /** Of the URI, for messages. */
+  readonly name: string
+  closed: boolean
+  readonly classify: NonNullable<Plugin['classify']>
+}
+
+const attempts = 6
+const firstDelayMs = 10
+
+function stopped(guard: Guard, ctx: Ctx): void {
+  if (guard.closed) throw new InlayError('CLOSED', `The connection to ${guard.name} is closed. Open it again with inlay().`)
+  if (ctx.signal.aborted) throw aborted(ctx.signal)
+}
+
+export function aborted(signal: AbortSignal): InlayError {
+  const reason: unknown = signal.reason
+  if (InlayError.is(reason)) return reason
+  return new InlayError('ABORTED', `The call was stopped by its signal: ${messageOf(reason)}.`, { cause: reason })
+}
+
+/** Any error of a plugin as an `InlayError`. */
+function typed(guard: Guard, error: unknown, ctx: Ctx): InlayError {
+  if (InlayError.is(error)) return error
+  if (ctx.signal.aborted) return aborted(ctx.signal)
+  const known = guard.classify(error)
+  const message = `${guard.name}: ${redact(messageOf(error))}`
+  return new InlayError(known?.code ?? 'INTERNAL', message.endsWith('.') ? message : `${message}.`, { cause: error, retryable: known?.retryable ?? false })
+}
+
+/** The result, or ABORTED as soon as the signal says so. The work itself is told by the same signal. */
+function race<T>(work: Promise<T>, ctx: Ctx): Promise<T> {
+  const { signal } = ctx
+  return new Promise((done, fail) => {
+    const stop = (): void => fail(aborted(signal))
+    signal.addEventListener('abort', stop, { once: true })
+    work.then(done, fail).finally(() => signal.removeEventListener('abort', stop))
+  })
+}
+
+async function repeated<T>(guard: Guard, ctx: Ctx, call: () => Promise<T>, may: (error: InlayError) => boolean = () => true): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    stopped(guard, ctx)
+    try {
+      return await call()
+    } catch (cause) {
+      const error = typed(guard, cause, ctx)
+      if (!error.retryable || !may(error) || attempt === attempts || guard.closed) throw error
+      await pause(attempt, ctx)
+    }
+  }
+}
+
+/** Exponential, with jitter, so that two writers that met do not meet again. */
+async function pause(attempt: number, ctx: Ctx): Promise<void> {
+  await sleep(firstDelayMs * 2 ** (attempt - 1) * (0.5 + Math.random()), undefined, { signal: ctx.signal }).catch(() => {})
+  if (ctx.signal.aborted) throw aborted(ctx.signal)
+}
+
+/** Repeats a stream that fails before its end: from after the last row seen where `resume` can say so, else only while nothing was given. */
+async function* repeatedStream(guard: Guard, ctx: Ctx, open: (after: Key | undefined) => AsyncIterable<readonly Row[]>, resumable: boolean): AsyncIterable<readonly Row[]> {
+  let last: Key | undefined, given = false
+  for (let attempt = 1; ; attempt++) {
+    try {
+      stopped(guard, ctx)
+      const iterator = open(last)[Symbol.asyncIterator]()
+      try {
+        for (;;) {
+          const next = await race(iterator.next(), ctx)
+          if (next.done === true) return
+          stopped(guard, ctx)
+          yield next.value
+          given = true
+          last = next.value.at(-1)?.key ?? last
+        }
+      } finally {
+        await iterator.return?.()
+      }
+    } catch (cause) {
+      const error = typed(guard, cause, ctx)
+      if (!error.retryable || (given && !resumable) || attempt === attempts || guard.closed) throw error
+      await pause(attempt, ctx)
+    }
+  }
+}
+
+export function guardData(next: Datalayer, guard: Guard): Datalayer {
+  const { limits } = next.capabilities
+  const read = <T>(ctx: Ctx, call: () => Promise<T>): Promise<T> => repeated(guard, ctx, () => race(call(), ctx))
+  const settled = <T>(ctx: Ctx, call: () => Promise<T>): Promise<T> => repeated(guard, ctx, call)
+  /** Nothing but a lost answer leaves a write's outcome unknown; then the rows tell. */
+  const writeOnce = async (collection: string, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]> => {
+    try {
+      return await repeated(guard, ctx, () => next.write(collection, ops, ctx), (error) => error.code !== 'UNAVAILABLE')
+    } catch (error) {
+      if (!InlayError.is(error) || error.code !== 'UNAVAILABLE' || ops.some((op) => op.key === undefined)) throw error
+      return recover(collection, ops, ctx)
+    }
+  }
+  const recover = async (collection: string, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]> => {
+    const rows = new Map<Key, Row>()
+    for await (const page of repeatedStream(guard, ctx, (after) => next.find(query({ from: collection, where: { kind: 'keys', keys: ops.map((op) => op.key!) } }, after), ctx), true)) {
+      for (const row of page) rows.set(row.key, row)
+    }
+    const known = ops.map((op) => landed(op, rows.get(op.key!)))
+    const open = ops.filter((_, i) => known[i] === undefined)
+    const again = open.length === 0 ? [] : await repeated(guard, ctx, () => next.write(collection, open, ctx), (error) => error.code !== 'UNAVAILABLE')
+    let n = 0
+    return known.map((written) => written ?? again[n++]!)
+  }
+  return {
+    capabilities: next.capabilities,
+    create: (collection, ctx) => settled(ctx, () => next.create(collection, ctx)),
+    drop: (name, ctx) => settled(ctx, () => next.drop(name, ctx)),
+    list: (ctx) => read(ctx, () => next.list(ctx)),
+    async write(collection, ops, ctx) {
+      const results: Written[] = []
+      for (const part of batches(ops, limits.ops)) results.push(...await writeOnce(collection, part, ctx))
+      return results
+    },
+    find: (q, ctx) => repeatedStream(guard, ctx, (after) => next.find(query(q, after), ctx), q.order === undefined && q.skip === undefined && q.limit === undefined),
+    count: (q, ctx) => read(ctx, () => next.count(q, ctx)),
+    openSlot: (slot, ctx) => settled(ctx, () => next.openSlot(slot, ctx)),
+    dropSlot: (id, ctx) => settled(ctx, () => next.dropSlot(id, ctx)),
+    // Repeating offers a row again at worst, which the engine takes for what it is.
+    async *rows(slot, which, keys, ctx) {
+      for (const part of keys === 'all' ? ['all' as const] : batches(keys, limits.keys)) yield* repeatedStream(guard, ctx, () => next.rows(slot, which, part, ctx), true)
+    },
+    tally: (slot, ctx) => read(ctx, () => next.tally(slot, ctx)),
+    async settle(slot, outcomes, ctx) {
+      const refused: Key[] = []
+      for (const part of batches(outcomes, limits.ops)) refused.push(...await settled(ctx, () => next.settle(slot, part, ctx)))
+      return refused
+    },
+    async prune(slot, keys, ctx) {
+      let pruned = 0
+      for (const part of keys === 'all' ? ['all' as const] : batches(keys, limits.keys)) pruned += await settled(ctx, () => next.prune(slot, part, ctx))
+      return pruned
+    },
+    ...(next.watch === undefined ? {} : { watch: (collection: string, ctx: Ctx) => next.watch!(collection, ctx) }),
+    ...(next.native === undefined ? {} : { native: (statement: unknown, ctx: Ctx) => read(ctx, () => next.native!(statement, ctx)) }),
+  }
+}
+
+function query(of: Query, after: Key | undefined): Query {
+  return after === undefined ? of : { ...of, after }
+}
+
+/** What became of an operation whose answer was lost, by the row that is there now; undefined: it was not done. */
+function landed(op: Write, row: Row | undefined): Written | undefined {
+  const key = op.key!
+  switch (op.kind) {
+    case 'insert': return row === undefined ? undefined : same(row.doc, op.doc) ? { status: 'done', key, rev: row.rev } : { status: 'exists', key }
+    case 'remove': return row === undefined ? { status: 'done', key } : undefined
+    case 'put': return row !== undefined && same(row.doc, op.doc) ? { status: 'done', key, rev: row.rev } : undefined
+    case 'patch': return row !== undefined && row.rev !== op.rev && same({ ...row.doc, ...op.set } as Doc, row.doc) && op.unset.every((f) => !Object.hasOwn(row.doc, f)) ? { status: 'done', key, rev: row.rev } : undefined
+  }
+}
+
+function* batches<T>(list: readonly T[], size: number | undefined): Iterable<readonly T[]> {
+  if (size === undefined || list.length <= size) yield list
+  else for (let i = 0; i < list.length; i += size) yield list.slice(i, i + size)
+}
+
+export function guardArtifacts(next: ArtifactStore, guard: Guard): ArtifactStore {
+  const stream = <T>(ctx: Ctx, open: () => AsyncIterable<T>): AsyncIterable<T> => guarded(guard, ctx, open)
+  return {
+    write: async (id, body, ctx) => {
+      stopped(guard, ctx)
+      await next.write(id, body, ctx).catch((error: unknown) => { throw typed(guard, error, ctx) })
+    },
+    read: (id, range, ctx) => stream(ctx, () => next.read(id, range, ctx)),
+    readMany: (ids, ctx) => stream(ctx, () => next.readMany(ids, ctx)),
+    list: (ctx) => stream(ctx, () => next.list(ctx)),
+    remove: (ids, ctx) => repeated(guard, ctx, () => next.remove(ids, ctx)),
+  }
+}
+
+async function* guarded<T>(guard: Guard, ctx: Ctx, open: () => AsyncIterable<T>): AsyncIterable<T> {
+  stopped(guard, ctx)
+  try {
+    for await (const part of open()) {
+      yield part
+      stopped(guard, ctx)
+    }
+  } catch (error) {
+    throw typed(guard, error, ctx)
+  }
+}
+
+export function guardVectors(next: VectorSearch, guard: Guard): VectorSearch {
+  const call = <T>(ctx: Ctx, work: () => Promise<T>): Promise<T> => repeated(guard, ctx, () => race(work(), ctx))
+  return {
+    capabilities: next.capabilities,
+    create: (index, ctx) => call(ctx, () => next.create(index, ctx)),
+    drop: (id, ctx) => call(ctx, () => next.drop(id, ctx)),
+    put: (id, items, ctx) => call(ctx, () => next.put(id, items, ctx)),
+    remove: (id, keys, ctx) => call(ctx, () => next.remove(id, keys, ctx)),
+    search: (index, search, ctx) => call(ctx, () => next.search(index, search, ctx)),
+    settled: (id, ctx) => call(ctx, () => next.settled(id, ctx)),
+  }
+}

@@ -1,0 +1,548 @@
+/** What an application holds: opens the parts, declares components, verifies, closes. */
+import { readFile } from 'node:fs/promises'
+import type { CollectionOptions, Config, Health, IndexHandle, Inlay as InlayOf, ListenerHandle, ListenOptions, ModelHandle, Plan, VerifyOptions, Wait } from './api.ts'
+import { Collection } from './collection.ts'
+import { Components, type Component, type ComponentKind, type ComponentVersion, type Shown } from './components.ts'
+import { resolveConfig, type Resolved } from './config.ts'
+import { assemble } from './container.ts'
+import type { Connection, Ctx, Doc, Middleware, Plugin } from './contract.ts'
+import { Life, type Core } from './core.ts'
+import { encode, hashOf, sha256 } from './encoding.ts'
+import { InlayError, messageOf, quote } from './errors.ts'
+import { Find } from './find.ts'
+import { guardArtifacts, guardData, guardVectors, type Guard } from './guard.ts'
+import { Indexes, type StoredIndex } from './indexes.ts'
+import { Listeners, upstreamOf, type Listener, type ListenerState, type StoredKey, type StoredListener } from './listeners.ts'
+import { parseFilter } from './match.ts'
+import { Functions, identityOf, missingSteps, predictChecked, runnable, type ModelParts, type StoredModel } from './model.ts'
+import { plan, type Planner } from './plan.ts'
+import { Plugins, type PluginEntry } from './plugins.ts'
+import { Rate } from './rate.ts'
+import { rowArtifacts } from './row-artifacts.ts'
+import { labelOf, listener, type IndexSpec, type ListenerKey, type ListenerSpec, type ModelSpec, type Spec } from './spec.ts'
+import { stepId, type Step } from './step.ts'
+import { identityOfUri, redact } from './uri.ts'
+import { copyIn } from './value.ts'
+import { Copies, memoryVectors } from './vectors.ts'
+import { verify } from './verify.ts'
+
+/** Opens a database. See `inlay` of the package's main entry, which adds the plugins that come with it. */
+export async function open(config: string | Config | undefined, firstParty: readonly PluginEntry[]): Promise<InlayOf> {
+  const resolved = await resolveConfig(config), life = new Life(), connections = new Connections(resolved, await Plugins.open(resolved.plugins ?? [], firstParty, resolved.folder))
+  try {
+    const inlay = new Inlay(resolved, life, connections, await openCore(resolved, life, connections))
+    await life.call(undefined, (ctx) => inlay.start(ctx))
+    return inlay as unknown as InlayOf
+  } catch (error) {
+    await connections.close().catch(() => {})
+    throw error
+  }
+}
+
+/** One connection per identity, closed last first. */
+class Connections {
+  readonly plugins: Plugins
+  readonly #config: Resolved
+  readonly #opened = new Map<string, { readonly connection: Connection; readonly plugin: Plugin; readonly guard: Guard }>()
+
+  constructor(config: Resolved, plugins: Plugins) {
+    this.#config = config
+    this.plugins = plugins
+  }
+
+  async open(uri: string, ctx: Ctx): Promise<{ readonly connection: Connection; readonly plugin: Plugin; readonly guard: Guard }> {
+    const plugin = await this.plugins.forUri(uri)
+    if (plugin.connect === undefined) throw new InlayError('PLUGIN_INCOMPATIBLE', `The plugin ${quote(plugin.name)} names the scheme of ${quote(redact(uri))} but cannot connect.`)
+    const id = `${plugin.name}\n${(plugin.identify ?? identityOfUri)(uri)}`, there = this.#opened.get(id)
+    if (there !== undefined) return there
+    const classify = plugin.classify?.bind(plugin) ?? (() => undefined)
+    let connection: Connection
+    try {
+      connection = await plugin.connect(uri, { namespace: this.#config.namespace }, ctx)
+    } catch (error) {
+      if (InlayError.is(error)) throw error
+      const known = classify(error)
+      throw new InlayError(known?.code ?? 'UNAVAILABLE', `${quote(redact(uri))} cannot be opened: ${redact(messageOf(error))}. Is the server running, and are host, port and credentials right?`, { cause: error, retryable: known?.retryable ?? true })
+    }
+    const opened = { connection, plugin, guard: { name: redact(uri), closed: false, classify } }
+    this.#opened.set(id, opened)
+    return opened
+  }
+
+  async close(): Promise<void> {
+    const failed: unknown[] = []
+    for (const { connection, guard } of [...this.#opened.values()].reverse()) {
+      guard.closed = true
+      await connection.close().catch((error: unknown) => failed.push(error))
+    }
+    this.#opened.clear()
+    if (failed.length > 0) throw new InlayError('INTERNAL', `Closing failed: ${failed.map((e) => redact(messageOf(e))).join('; ')}.`, { cause: failed[0] })
+  }
+}
+
+async function openCore(config: Resolved, life: Life, connections: Connections): Promise<Core & { readonly modelParts: ModelParts }> {
+  const ctx = life.ctx(undefined)
+  const main = await connections.open(config.data, ctx)
+  if (main.connection.data === undefined) throw new InlayError('CONFIG_INVALID', `${quote(redact(config.data))} keeps no rows; "data" needs a database.`)
+  const elsewhere = (uri: string | undefined): Promise<typeof main> => (uri === undefined || uri === 'data' ? Promise.resolve(main) : connections.open(uri, ctx))
+  const artifactsAt = await elsewhere(config.artifacts), vectorsAt = await elsewhere(config.vectors)
+  if (vectorsAt !== main && vectorsAt.connection.vectors?.capabilities.place === 'slot') throw new InlayError('CONFIG_INVALID', `${quote(redact(config.vectors!))} searches vectors where its own rows lie, so it cannot hold those of another database. Leave "vectors" out, or use "memory:".`)
+  if (artifactsAt !== main && artifactsAt.connection.artifacts === undefined) throw new InlayError('CONFIG_INVALID', `${quote(redact(config.artifacts!))} keeps no artifacts. Use "file:./folder", or leave "artifacts" out.`)
+  const rawArtifacts = artifactsAt.connection.artifacts ?? rowArtifacts(main.connection.data)
+  const parts = assemble({
+    data: main.connection.data, artifacts: rawArtifacts, vectors: vectorsAt.connection.vectors ?? memoryVectors(), log: config.log,
+    executor: async (format) => (await connections.plugins.forFormat(format)).executors!.find((e) => e.formats.includes(format))!,
+  }, config.container)
+  const middleware: readonly Middleware[] = [...config.middleware ?? [], ...[...new Set([main.plugin, artifactsAt.plugin, vectorsAt.plugin])].flatMap((p) => p.middleware ?? [])]
+  const around = <T>(part: T, wrap: (m: Middleware, next: T) => T | undefined): T => middleware.reduceRight((next, m) => wrap(m, next) ?? next, part)
+  const vectors = guardVectors(around(parts.vectors, (m, next) => m.vectors?.(next)), vectorsAt.guard)
+  const artifacts = guardArtifacts(around(parts.artifacts, (m, next) => m.artifacts?.(next)), artifactsAt.guard)
+  const copies = new Copies(vectors)
+  const guarded = guardData(around(parts.data, (m, next) => m.data?.(next)), main.guard)
+  const data = vectors.capabilities.place === 'copy' ? copies.watch(guarded) : guarded
+  const components = new Components(data), warn = (message: string): void => parts.log.warn?.(message), functions = new Functions(warn)
+  const modelParts: ModelParts = {
+    functions, device: config.models?.device ?? 'cpu', executor: parts.executor,
+    artifact: (id, c) => readWhole(artifacts.read(id, { offset: 0 }, c)),
+    wrap: (model) => around(model, (m, next) => m.model?.(next)),
+  }
+  const ensured = new Map<string, Promise<void>>()
+  const core: Core & { readonly modelParts: ModelParts } = {
+    server: main.connection.server, data, artifacts, vectors, copies, components, functions, log: parts.log, outputs: config.outputs, modelParts,
+    listeners: new Listeners({ ...modelParts, data, artifacts, components, warn }),
+    indexes: new Indexes(() => core),
+    call: (signal, work) => life.call(signal, work),
+    stream: (signal, work) => life.stream(signal, work),
+    background: (work) => life.background(work, (error) => parts.log.warn?.(`Work in the background stopped: ${messageOf(error)}`)),
+    async ensure(name, c) {
+      let done = ensured.get(name)
+      if (done === undefined) {
+        done = data.create({ name, attached: false, track: 'notify' }, c)
+        ensured.set(name, done)
+        done.catch(() => ensured.delete(name))
+      }
+      return done
+    },
+  }
+  return core
+}
+
+async function readWhole(parts: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const all: Uint8Array[] = []
+  for await (const part of parts) all.push(part)
+  return Buffer.concat(all)
+}
+
+class Inlay implements Planner {
+  readonly #config: Resolved
+  readonly #life: Life
+  readonly #connections: Connections
+  readonly core: Core & { readonly modelParts: ModelParts }
+
+  constructor(config: Resolved, life: Life, connections: Connections, core: Core & { readonly modelParts: ModelParts }) {
+    this.#config = config
+    this.#life = life
+    this.#connections = connections
+    this.core = core
+  }
+
+  /** Declares the config's components, opens what is stored, and says what waits. */
+  async start(ctx: Ctx): Promise<void> {
+    await this.core.components.open(ctx)
+    for (const spec of this.#config.components ?? []) this.#learn(spec)
+    await this.refresh(ctx)
+    for (const spec of this.#config.components ?? []) await this.#declare(spec, ctx)
+    for (const l of this.core.listeners.all()) {
+      if (!l.state.active) continue
+      const { missing, stale } = await this.core.data.tally(l.target.slot, ctx)
+      if (missing + stale > 0) this.core.log.info?.(`The listener ${quote(l.name)} has ${missing + stale} rows to compute: db.add() it, or db.verify({ repair: true }).`)
+    }
+  }
+
+  /** Takes over what is stored, also by other processes. */
+  async refresh(ctx: Ctx): Promise<readonly Component[]> {
+    const components = await this.core.components.all(ctx)
+    await this.core.listeners.refresh(ctx, components)
+    this.core.indexes.refresh(components)
+    return components
+  }
+
+  collection(name: string, options?: CollectionOptions<object>): unknown {
+    const { nameBytes } = this.core.data.capabilities.limits
+    if (typeof name !== 'string' || name === '' || !name.isWellFormed() || name.includes('\0')) throw new InlayError('INVALID_ARGUMENT', `The collection name ${quote(name)} is not allowed: text of at least one character, without NUL and lone surrogates, is expected.`)
+    if (name.startsWith('_')) throw new InlayError('INVALID_ARGUMENT', `The collection name ${quote(name)} is reserved: names that begin with _ are Inlay's own. Choose another.`)
+    if (nameBytes !== undefined && Buffer.byteLength(name) > nameBytes) throw new InlayError('INVALID_ARGUMENT', `The collection name ${quote(name)} has ${Buffer.byteLength(name)} bytes; this database takes ${nameBytes}. Choose a shorter one.`)
+    return Collection.of(this.core, name, options)
+  }
+
+  async add(spec: Spec<unknown>, options: Wait = {}): Promise<unknown> {
+    return this.core.call(options.signal, async (ctx) => {
+      const handle = await this.#declare(spec, ctx)
+      if (spec.kind === 'listener') {
+        if (options.wait === false) this.core.background(async (background) => { await this.#build(spec.name, {}, background) })
+        else await this.#build(spec.name, options, ctx)
+      }
+      return handle
+    })
+  }
+
+  /** The functions of a spec and of what it needs. */
+  #learn(spec: Spec<unknown>): void {
+    for (const m of modelsOf(spec)) for (const step of stepsOf(m)) this.core.functions.add(step)
+  }
+
+  /** Stores a component and what it needs, and opens it; computes nothing. */
+  async #declare(spec: Spec<unknown>, ctx: Ctx, identity?: string): Promise<unknown> {
+    this.#learn(spec)
+    switch (spec.kind) {
+      case 'model': return this.#modelHandle(spec as ModelSpec, await this.#addModel(spec as ModelSpec, ctx))
+      case 'listener': {
+        await this.#addListener(spec as ListenerSpec, ctx, identity)
+        return this.#listenerHandle(spec.name)
+      }
+      case 'index': {
+        await this.#addIndex(spec as IndexSpec, ctx)
+        return this.#indexHandle(spec.name)
+      }
+      default: throw new InlayError('INVALID_ARGUMENT', `${quote(spec)} is nothing that can be added. Give what model(), listener() or vectorIndex() returns.`)
+    }
+  }
+
+  async storedModel(spec: ModelSpec): Promise<{ readonly stored: StoredModel; readonly bytes: Uint8Array | undefined }> {
+    const bytes = spec.onnx === undefined ? undefined : await readGraph(spec.name, spec.onnx)
+    const id = (step: Step<never, unknown> | undefined): string | null => (step === undefined ? null : stepId(step))
+    return { bytes, stored: { format: bytes === undefined ? null : 'onnx', artifact: bytes === undefined ? null : sha256(bytes), run: id(spec.run as Step<never, unknown> | undefined), input: id(spec.input), output: id(spec.output), shape: spec.shape ?? null } }
+  }
+
+  async #addModel(spec: ModelSpec, ctx: Ctx): Promise<ComponentVersion> {
+    const { components, artifacts, modelParts, functions } = this.core
+    const { stored, bytes } = await this.storedModel(spec)
+    const there = (await components.get('model', spec.name, ctx))
+    const same = there?.versions.find((v) => v.hash === identityOf(stored))
+    if (same !== undefined) {
+      functions.compare((there!.state['digests'] ?? {}) as Doc)
+      return same
+    }
+    if (bytes !== undefined) {
+      // A graph that cannot be loaded is refused before anything is stored.
+      const trial = runnable(spec.name, stored, { ...modelParts, device: spec.device ?? modelParts.device, artifact: async () => bytes })
+      try {
+        await trial.ready(ctx)
+      } finally {
+        await trial.close()
+      }
+      await artifacts.write(stored.artifact!, once(bytes), ctx)
+    }
+    const { version } = await components.add('model', spec.name, { ...stored }, ctx)
+    const digests = Object.fromEntries(stepsOf(spec).map((s) => [stepId(s), s.digest]))
+    await components.change('model', spec.name, ctx, (c) => ({ versions: c!.versions, state: { ...c!.state, digests: { ...c!.state['digests'] as Doc, ...digests } } }))
+    return version
+  }
+
+  storedListener(spec: ListenerSpec, identity: string): StoredListener {
+    const keyOf = (key: ListenerKey): StoredKey => (typeof key === 'string' ? { field: key } : { listener: (key as ListenerSpec).name })
+    const conjuncts = spec.where === undefined ? [] : parseFilter(spec.where)
+    if (conjuncts.some((c) => c.reads.includes('_outputs'))) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(spec.name)} selects rows by "_outputs", which change after the row. Listen to the other listener instead: give it as the key.`)
+    const where = spec.where === undefined || Object.keys(spec.where).length === 0 ? null : encode(copyIn(spec.where), true)
+    return { collection: spec.on, where, key: Array.isArray(spec.key) ? spec.key.map(keyOf) : keyOf(spec.key as ListenerKey), label: spec.named ? spec.name : labelOf(spec.key), model: spec.model.name, identity }
+  }
+
+  async #addListener(spec: ListenerSpec, ctx: Ctx, identity?: string): Promise<void> {
+    this.collection(spec.on)                                                   // checks the name
+    for (const key of [spec.key].flat() as readonly ListenerKey[]) if (typeof key === 'object' && 'model' in key) await this.#declare(key as ListenerSpec, ctx)
+    const stored = this.storedListener(spec, identity ?? (await this.#addModel(spec.model, ctx)).hash)
+    await this.core.ensure(spec.on, ctx)
+    await this.refresh(ctx)
+    this.checkListener(spec.name, stored)
+    const there = await this.core.components.get('listener', spec.name, ctx)
+    if (there === undefined || !there.versions.some((v) => v.hash === hashOf({ ...stored })) || (there.state as unknown as ListenerState).target !== there.versions.find((v) => v.hash === hashOf({ ...stored }))!.version) {
+      for (const l of this.#withDownstream(spec.name)) await this.#pin(l, ctx)
+    }
+    await this.core.components.add('listener', spec.name, { ...stored }, ctx)
+    await this.core.components.change('listener', spec.name, ctx, (c) => {
+      const before = c!.state as unknown as Partial<ListenerState>
+      const target = c!.versions.find((v) => v.hash === hashOf({ ...stored }))!.version
+      const state: ListenerState = { target, serving: before.serving ?? null, active: spec.active ?? true, obsolete: before.obsolete ?? [], chunk: spec.maxChunkSize ?? null }
+      return hashOf({ ...before }) === hashOf({ ...state }) ? undefined : { versions: c!.versions, state: { ...state } }
+    })
+    await this.refresh(ctx)
+  }
+
+  /** Same name, other selection; or a path that is taken. */
+  checkListener(name: string, stored: StoredListener): void {
+    const { listeners } = this.core, there = listeners.get(name)
+    if (there !== undefined) {
+      const selection = ({ collection, where, key, label, model }: StoredListener): string => hashOf({ collection, where, key: key as never, label, model })
+      if (selection(there.spec) !== selection(stored)) throw new InlayError('CONFLICT', `A listener ${quote(name)} exists with another selection (collection ${quote(there.spec.collection)}, key ${quote(there.spec.label)}, filter ${there.spec.where ?? 'none'}). Give this one a name of its own: { name: ${quote(`${name}_2`.slice(0, 48))} }; or remove the other first.`)
+    }
+    for (const up of upstreamOf(stored)) {
+      const upstream = listeners.get(up)
+      if (upstream === undefined) throw new InlayError('NOT_FOUND', `The listener ${quote(name)} reads the outputs of ${quote(up)}, which does not exist. Add that one first.`)
+      if (upstream.spec.collection !== stored.collection) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(name)} on ${quote(stored.collection)} cannot read the outputs of ${quote(up)}, which lies on ${quote(upstream.spec.collection)}.`)
+    }
+    const taken = listeners.of(stored.collection).find((l) => l.name !== name && l.spec.label === stored.label && l.spec.model === stored.model)
+    if (taken !== undefined) throw new InlayError('CONFLICT', `The outputs "_outputs.${stored.label}.${stored.model}" of ${quote(stored.collection)} are those of the listener ${quote(taken.name)}. Give this one another name.`)
+  }
+
+  #withDownstream(name: string): readonly Listener[] {
+    const found = new Set<string>([name])
+    for (const l of this.core.listeners.all()) if (l.upstream.some((up) => found.has(up))) found.add(l.name)
+    return this.core.listeners.all().filter((l) => found.has(l.name))
+  }
+
+  /** Notes which outputs are read now, so that they serve until new ones are complete. */
+  async #pin(l: Listener, ctx: Ctx): Promise<void> {
+    const { id, upstream } = l.serving.slot
+    await this.core.components.change('listener', l.name, ctx, (c) => ((c!.state as unknown as ListenerState).serving === null
+      ? { versions: c!.versions, state: { ...c!.state, serving: { slot: id, version: l.serving.version, upstream } } } : undefined))
+  }
+
+  /** Computes what a listener and those after it lack, then lets the new outputs serve and drops the old. */
+  async #build(name: string, options: Wait, ctx: Ctx): Promise<void> {
+    const rate = new Rate(options.onProgress)
+    for (const l of this.#withDownstream(name)) {
+      if (!l.state.active || l.target.work === undefined || this.core.outputs === 'worker') continue
+      if (l.name !== name && l.serving === l.target) continue
+      const tally = await this.core.data.tally(l.target.slot, ctx), total = tally.missing + tally.stale
+      const report = l.name === name ? (run: { done: number; same: number; skipped: number; failed: number }): void => rate.report(run.done + run.same + run.skipped + run.failed, Math.max(total, run.done + run.same + run.skipped + run.failed), run.failed) : () => {}
+      const run = await this.core.listeners.run(l, l.target, ctx, { onRows: report })
+      if (l.name === name) report(run)
+      if (run.pending > 0) this.core.log.warn?.(`${run.pending} rows of the listener ${quote(l.name)} kept changing and are pending: db.verify({ repair: true }) takes them.`)
+    }
+    await this.switchOver(ctx)
+  }
+
+  /** New before old: outputs that are complete serve, and only then are their predecessors dropped. */
+  async switchOver(ctx: Ctx): Promise<void> {
+    const { listeners, components, data } = this.core
+    const waiting = listeners.all().filter((l) => l.serving !== l.target || l.state.serving !== null || l.state.obsolete.length > 0)
+    if (waiting.length === 0) return
+    for (const l of waiting) {
+      if (l.state.serving === null) continue
+      const { missing, stale } = await data.tally(l.target.slot, ctx)
+      if (missing + stale > 0) continue
+      const old = l.serving.slot.id
+      await components.change('listener', l.name, ctx, (c) => {
+        const state = c!.state as unknown as ListenerState
+        return { versions: c!.versions, state: { ...state, serving: null, obsolete: old === l.target.slot.id ? state.obsolete : [...state.obsolete, old] } }
+      })
+    }
+    await this.refresh(ctx)
+    const used = new Set(listeners.all().flatMap((l) => [l.serving, l.target].flatMap((g) => [g.slot.id, ...g.slot.upstream])))
+    for (const l of [...listeners.all()].reverse()) {
+      const droppable = l.state.obsolete.filter((id) => !used.has(id))
+      if (l.state.obsolete.length === 0 || (droppable.length === 0 && l.state.obsolete.every((id) => used.has(id) && id !== l.target.slot.id))) continue
+      for (const id of droppable) {
+        await data.dropSlot(id, ctx)
+        listeners.forget(id)
+      }
+      await components.change('listener', l.name, ctx, (c) => {
+        const state = c!.state as unknown as ListenerState
+        return { versions: c!.versions, state: { ...state, obsolete: state.obsolete.filter((id) => used.has(id) && id !== l.target.slot.id) } }
+      })
+    }
+    await this.refresh(ctx)
+  }
+
+  async #addIndex(spec: IndexSpec, ctx: Ctx): Promise<void> {
+    const { components, vectors, listeners } = this.core
+    if ('model' in spec.indexing) await this.#declare(spec.indexing, ctx)
+    await this.refresh(ctx)
+    const compatible: Record<string, { readonly model: string; readonly identity: string }> = {}
+    const on = listeners.get(spec.indexing.name)
+    if (on === undefined) throw new InlayError('NOT_FOUND', `The index ${quote(spec.name)} lies on the listener ${quote(spec.indexing.name)}, which does not exist. Add that one first.`)
+    const { shape } = on.target.slot
+    if (shape.kind !== 'vector') throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(on.name)} gives no vectors, so it cannot be indexed: declare the model with { shape: [n] }.`)
+    if (!vectors.capabilities.measures.includes(spec.measure) || shape.dims > vectors.capabilities.dims) throw new InlayError('UNSUPPORTED', `The index ${quote(spec.name)} needs ${quote(spec.measure)} over ${shape.dims} dimensions; here are ${vectors.capabilities.measures.join(', ')} over at most ${vectors.capabilities.dims}.`)
+    for (const [key, m] of Object.entries(spec.compatible)) {
+      if (key === on.spec.label) throw new InlayError('INVALID_ARGUMENT', `The index ${quote(spec.name)} has the key ${quote(key)} twice: it is what the listener ${quote(on.name)} reads. Choose another key for the compatible model.`)
+      const { stored } = await this.storedModel(m)
+      if (stored.shape?.[0] !== shape.dims) throw new InlayError('INVALID_ARGUMENT', `The compatible model ${quote(m.name)} of index ${quote(spec.name)} gives ${stored.shape === null ? 'no vectors' : `${stored.shape[0]} dimensions`}; the indexed listener gives ${shape.dims}.`)
+      compatible[key] = { model: m.name, identity: (await this.#addModel(m, ctx)).hash }
+    }
+    const stored: StoredIndex = { listener: on.name, measure: spec.measure, compatible }
+    const there = await components.get('index', spec.name, ctx)
+    if (there !== undefined && (there.versions.at(-1)!.spec as unknown as StoredIndex).listener !== on.name) throw new InlayError('CONFLICT', `An index ${quote(spec.name)} exists on the listener ${quote((there.versions.at(-1)!.spec as unknown as StoredIndex).listener)}. Choose another name, or remove it first.`)
+    const { added } = await components.add('index', spec.name, stored as unknown as Doc, ctx)
+    await this.refresh(ctx)
+    if (added && spec.measure === 'cosine') await this.#failZeros(listeners.get(on.name)!, ctx)
+  }
+
+  /** Zero vectors that were stored before a cosine index lay on them have no direction: their rows fail. */
+  async #failZeros({ serving: { slot, work } }: Listener, ctx: Ctx): Promise<void> {
+    const { data } = this.core, zero: string[] = []
+    for await (const rows of data.find({ from: slot.collection, fields: [], slots: [slot.id] }, ctx)) {
+      for (const row of rows) if ((row.outputs?.[slot.id]?.[0] as Float32Array | undefined)?.every((v) => v === 0) === true) zero.push(row.key)
+    }
+    if (zero.length === 0 || work === undefined) return
+    for await (const rows of data.rows(slot, 'all', zero, ctx)) {
+      await data.settle(slot, rows.map((row) => ({ key: row.key, rev: row.rev, hash: work.hash(row), kind: 'error', error: 'a zero vector has no direction, and a cosine index lies on this output', tries: 1 })), ctx)
+    }
+  }
+
+  #modelHandle<I, O>(spec: ModelSpec, version: ComponentVersion): ModelHandle<I, O> {
+    const stored = version.spec as unknown as StoredModel, { core } = this
+    const handle = {
+      name: spec.name, version: version.version, spec: spec as unknown as ModelSpec<I, O>,
+      predict: (inputs: readonly I[], options: { readonly signal?: AbortSignal } = {}) => core.call(options.signal, async (ctx) => {
+        const missing = missingSteps(stored, core.functions)
+        if (missing.length > 0) throw new InlayError('NOT_FOUND', `Version ${version.version} of the model ${quote(spec.name)} needs the step ${missing.join(' and ')}, which is not loaded in this process. Add a spec that has it.`)
+        const outputs = await predictChecked(core.listeners.model(spec.name, stored), inputs, [], ctx)
+        const bad = outputs.findIndex((o) => o instanceof Error)
+        if (bad !== -1) throw new InlayError('INVALID_ARGUMENT', `The model ${quote(spec.name)} failed on input ${bad}: ${(outputs[bad] as Error).message}.`, { cause: outputs[bad], details: { index: bad } })
+        return outputs as O[]
+      }),
+      listen: async (on: Find, key: ListenerKey, options: ListenOptions = {}) => {
+        const { collection, where } = on.source, { name, maxChunkSize, active, ...wait } = options
+        const declared = listener({ model: spec as never, on: collection, key, ...(where === undefined ? {} : { where }), ...(name === undefined ? {} : { name }), ...(maxChunkSize === undefined ? {} : { maxChunkSize }), ...(active === undefined ? {} : { active }) })
+        await core.call(options.signal, (ctx) => this.#declare(declared as Spec<unknown>, ctx, version.hash))
+        return this.#started(declared.name, wait)
+      },
+    }
+    return handle as unknown as ModelHandle<I, O>
+  }
+  async #started(name: string, options: Wait): Promise<unknown> {
+    if (options.wait === false) this.core.background(async (ctx) => { await this.#build(name, {}, ctx) })
+    else await this.core.call(options.signal, (ctx) => this.#build(name, options, ctx))
+    return this.#listenerHandle(name)
+  }
+
+  #listenerHandle(name: string): ListenerHandle<unknown> {
+    const { core } = this, { spec } = core.listeners.get(name)!
+    return {
+      kind: 'listener', name, key: spec.label, path: `_outputs.${spec.label}.${spec.model}`,
+      of: (row) => ((row as { _outputs?: Record<string, Record<string, unknown>> })._outputs?.[spec.label]?.[spec.model]),
+      retry: (options: Wait = {}) => core.call(options.signal, async (ctx) => {
+        const current = core.listeners.get(name)
+        if (current === undefined) throw new InlayError('NOT_FOUND', `The listener ${quote(name)} was removed.`)
+        const rate = new Rate(options.onProgress)
+        const run = await core.listeners.run(current, current.target, ctx, { which: 'failed', onRows: (r) => rate.report(r.done + r.failed, undefined, r.failed) })
+        for (const l of this.#withDownstream(name)) if (l.name !== name) await core.listeners.run(l, l.target, ctx)
+        return { done: run.done + run.same, failed: run.failed, pending: run.pending }
+      }),
+    }
+  }
+  #indexHandle(name: string): IndexHandle<unknown> {
+    return { kind: 'index', name }
+  }
+
+  async load(spec: Spec<unknown>, version?: number): Promise<unknown> {
+    this.#learn(spec)
+    return this.core.call(undefined, async (ctx) => {
+      await this.refresh(ctx)
+      const there = await this.core.components.get(spec.kind, spec.name, ctx)
+      const found = version === undefined ? there?.versions.at(-1) : there?.versions.find((v) => v.version === version)
+      if (there === undefined || found === undefined) throw new InlayError('NOT_FOUND', `There is no ${spec.kind} ${quote(spec.name)}${version === undefined || there === undefined ? '' : ` in version ${version}; versions: ${there.versions.map((v) => v.version).join(', ')}`}. Add it with db.add().`)
+      return spec.kind === 'model' ? this.#modelHandle(spec as ModelSpec, found) : spec.kind === 'listener' ? this.#listenerHandle(spec.name) : this.#indexHandle(spec.name)
+    })
+  }
+
+  async show(kind?: ComponentKind, name?: string): Promise<readonly Shown[]> {
+    return this.core.call(undefined, async (ctx) => {
+      const components = (await this.refresh(ctx)).filter((c) => (kind === undefined || c.kind === kind) && (name === undefined || c.name === name))
+      return components.flatMap((c): readonly Shown[] => {
+        if (c.kind !== 'listener') return c.versions.map((v) => ({ kind: c.kind, name: c.name, version: v.version, tags: {} }))
+        const { spec, target, serving, state } = this.core.listeners.get(c.name)!
+        const standing = !state.active ? 'inactive' : target.work === undefined ? 'blocked' : serving === target ? 'ready' : 'building'
+        return [{ kind: 'listener', name: c.name, version: target.version, tags: {}, key: spec.label, model: spec.model, label: `${spec.model}/${spec.label}`, state: standing, ...(target.reason === undefined ? {} : { reason: target.reason }) } as Shown]
+      })
+    })
+  }
+
+  async remove(kind: ComponentKind, name: string, options: { readonly version?: number; readonly force?: boolean; readonly keepOutputs?: boolean } = {}): Promise<void> {
+    return this.core.call(undefined, async (ctx) => {
+      const { components, data, listeners, vectors, copies } = this.core
+      const all = await this.refresh(ctx), there = all.find((c) => c.kind === kind && c.name === name)
+      const version = options.version === undefined ? undefined : there?.versions.find((v) => v.version === options.version)
+      if (there === undefined || (options.version !== undefined && version === undefined)) throw new InlayError('NOT_FOUND', `There is no ${kind} ${quote(name)}${options.version === undefined ? '' : ` in version ${options.version}`} to remove. See db.show().`)
+      const users = usersOf(kind, name, version?.hash, all)
+      if (users.length > 0 && options.force !== true) throw new InlayError('CONFLICT', `The ${kind} ${quote(name)} is in use by ${users.join(', ')}. Remove these first, or give { force: true }.`, { details: { users } })
+      if (version !== undefined && there.versions.length > 1) {
+        await components.change(kind, name, ctx, (c) => ({ versions: c!.versions.filter((v) => v.version !== version.version), state: c!.state }))
+      } else if (kind === 'listener' && options.keepOutputs === true) {
+        await components.change(kind, name, ctx, (c) => ({ versions: c!.versions, state: { ...c!.state, active: false } }))
+      } else {
+        // Outputs before the name of them: after a crash the listener is there to be removed again.
+        const l = kind === 'listener' ? listeners.get(name) : undefined
+        for (const id of l === undefined ? [] : new Set([l.serving.slot.id, l.target.slot.id, ...l.state.obsolete])) {
+          await data.dropSlot(id, ctx)
+          listeners.forget(id)
+        }
+        if (kind === 'index') {
+          const stored = there.versions.at(-1)!.spec as unknown as StoredIndex, slot = listeners.get(stored.listener)?.serving.slot
+          if (slot !== undefined) await (vectors.capabilities.place === 'slot' ? vectors.drop(`${name}_${slot.id}`, ctx) : copies.drop(`${name}_${slot.id}`, ctx))
+          listeners.directed.clear()
+        }
+        await components.remove(kind, name, ctx)
+      }
+      await this.refresh(ctx)
+    })
+  }
+
+  async plan(specs: readonly Spec<unknown>[], options: { readonly signal?: AbortSignal } = {}): Promise<Plan> {
+    return this.core.call(options.signal, async (ctx) => {
+      await this.refresh(ctx)
+      return plan(this, specs, (spec, wait) => this.add(spec, wait), ctx)
+    })
+  }
+
+  async verify(options: VerifyOptions = {}): Promise<Health> {
+    return this.core.call(options.signal, async (ctx) => {
+      const components = await this.refresh(ctx)
+      const health = await verify(this.core, components, options, ctx)
+      if (options.repair === true) await this.switchOver(ctx)
+      return health
+    })
+  }
+
+  async close(options: { readonly abort?: boolean } = {}): Promise<void> {
+    if (!await this.#life.close(options.abort === true)) return
+    await this.core.listeners.close()
+    await this.#connections.close()
+  }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}
+
+/** Who would be broken by removing a component. */
+function usersOf(kind: ComponentKind, name: string, identity: string | undefined, all: readonly Component[]): readonly string[] {
+  return all.flatMap((c): readonly string[] => {
+    const spec = c.versions.at(-1)!.spec
+    if (c.kind === 'listener') {
+      const stored = spec as unknown as StoredListener
+      return (kind === 'model' && stored.model === name && (identity === undefined || stored.identity === identity)) || (kind === 'listener' && upstreamOf(stored).includes(name)) ? [`listener ${quote(c.name)}`] : []
+    }
+    if (c.kind !== 'index') return []
+    const stored = spec as unknown as StoredIndex
+    const compatible = Object.values(stored.compatible).some((m) => m.model === name && (identity === undefined || m.identity === identity))
+    return (kind === 'listener' && stored.listener === name) || (kind === 'model' && compatible) ? [`index ${quote(c.name)}`] : []
+  })
+}
+
+function stepsOf(spec: ModelSpec): readonly Step<never, unknown>[] {
+  return [spec.run as Step<never, unknown> | undefined, spec.input, spec.output].filter((s) => s !== undefined)
+}
+
+/** The models a spec names, its own and those of what it needs. */
+function modelsOf(spec: Spec<unknown>): readonly ModelSpec[] {
+  if (spec.kind === 'model') return [spec as ModelSpec]
+  if (spec.kind === 'listener') {
+    const { model, key } = spec as ListenerSpec
+    return [model, ...([key].flat() as readonly ListenerKey[]).flatMap((k) => (typeof k === 'object' && 'model' in k ? modelsOf(k as ListenerSpec) : []))]
+  }
+  const { indexing, compatible } = spec as IndexSpec
+  return [...Object.values(compatible), ...('model' in indexing ? modelsOf(indexing) : [])]
+}
+
+async function readGraph(name: string, onnx: string | URL | Uint8Array): Promise<Uint8Array> {
+  if (onnx instanceof Uint8Array) return onnx
+  try {
+    return await readFile(onnx)
+  } catch (error) {
+    throw new InlayError('NOT_FOUND', `The graph ${quote(String(onnx))} of model ${quote(name)} cannot be read: ${messageOf(error)}. Give the path of an ONNX file, relative to ${quote(process.cwd())}, or its bytes.`, { cause: error })
+  }
+}
+async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  yield bytes
+}

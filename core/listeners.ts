@@ -1,0 +1,304 @@
+/** Listeners as they run in this process: built from their components, kept in order of their chains, driven by the engine. */
+import type { Component, Components } from './components.ts'
+import { hydrate } from './content.ts'
+import type { ArtifactStore, Ctx, Datalayer, Doc, Key, Model, Row, Slot, Value } from './contract.ts'
+import { decode, hashOf, pick, sha256 } from './encoding.ts'
+import { InlayError, quote } from './errors.ts'
+import { evaluate, parseFilter, split, type Conjunct } from './match.ts'
+import { identityOf, missingSteps, predictChecked, runnable, shapeOf, type ModelParts, type StoredModel } from './model.ts'
+import { outcomesOf, reconcile, settle, type ReconcileOptions, type Run, type Work } from './reconcile.ts'
+import { isDoc, setOwn } from './value.ts'
+
+/** What is stored of a listener, and makes its version. */
+export interface StoredListener {
+  readonly collection: string
+  /** The user's filter in the stored encoding. */
+  readonly where: string | null
+  /** A field, `_base`, several fields, or upstream listeners by name. */
+  readonly key: StoredKey | readonly StoredKey[]
+  /** `_outputs.<label>.<model>` */
+  readonly label: string
+  readonly model: string
+  /** Identity of the model. */
+  readonly identity: string
+}
+export type StoredKey = { readonly field: string } | { readonly listener: string }
+/** Where a listener stands: which outputs are read, and which version they shall become. */
+export interface ListenerState {
+  readonly target: number
+  readonly serving: { readonly slot: string; readonly version: number; readonly upstream: readonly string[] } | null
+  readonly active: boolean
+  /** Slots that are not read any more and wait to be dropped. */
+  readonly obsolete: readonly string[]
+  readonly chunk: number | null
+}
+
+/** One generation of outputs: of one identity of the model, over one generation of its upstream. */
+export interface Generation {
+  readonly version: number
+  readonly slot: Slot
+  /** Filters on these outputs can be pushed down. */
+  readonly filters: boolean
+  /** What computes it; absent where this process cannot, `reason` says why. */
+  readonly work?: Work
+  readonly reason?: string
+}
+export interface Listener {
+  readonly name: string
+  readonly spec: StoredListener
+  readonly state: ListenerState
+  readonly upstream: readonly string[]
+  /** Whose outputs are read. */
+  readonly serving: Generation
+  /** What they shall become; the same object when they are it. */
+  readonly target: Generation
+  readonly model: Model | undefined
+}
+export interface Outputs { done: number; failed: number; pending: number }
+
+export function slotId(collection: string, listener: string, identity: string): string {
+  return `s_${sha256(JSON.stringify([collection, listener, identity])).slice(0, 24)}`
+}
+
+/** The value at a dotted path, through objects only. */
+function valueAt(doc: Doc, path: string): Value | undefined {
+  let value: Value | undefined = doc
+  for (const segment of path.split('.')) value = isDoc(value) && Object.hasOwn(value, segment) ? value[segment] : undefined
+  return value
+}
+
+export interface ListenerParts extends ModelParts {
+  readonly data: Datalayer
+  readonly artifacts: ArtifactStore
+  readonly components: Components
+  readonly warn: (message: string) => void
+}
+
+export class Listeners {
+  readonly #parts: ListenerParts
+  readonly #models = new Map<string, Model>()
+  readonly #warned = new Set<string>()
+  /** Slots whose vectors must have a direction, because a cosine index lies on them. */
+  readonly directed: Set<string> = new Set()
+  #byName: ReadonlyMap<string, Listener> = new Map()
+  #opened = new Map<string, boolean>()
+
+  constructor(parts: ListenerParts) { this.#parts = parts }
+
+  get(name: string): Listener | undefined {
+    return this.#byName.get(name)
+  }
+  /** In an order in which upstream comes first. */
+  all(): readonly Listener[] {
+    return [...this.#byName.values()]
+  }
+  /** Of one collection, upstream first. */
+  of(collection: string): readonly Listener[] {
+    return this.all().filter((l) => l.spec.collection === collection)
+  }
+  /** The listener whose outputs a path `_outputs.<label>.<model>…` means. */
+  byPath(collection: string, path: readonly string[]): Listener | undefined {
+    return this.of(collection).find((l) => l.spec.label === path[1] && l.spec.model === path[2])
+  }
+  /** A model that runs here, one per identity. */
+  model(name: string, stored: StoredModel): Model {
+    const identity = identityOf(stored), there = this.#models.get(identity)
+    if (there !== undefined) return there
+    const made = this.#parts.wrap(runnable(name, stored, this.#parts))
+    this.#models.set(identity, made)
+    return made
+  }
+
+  /** Reads the components and opens what is new. */
+  async refresh(ctx: Ctx, components?: readonly Component[]): Promise<void> {
+    const stored = components ?? await this.#parts.components.all(ctx)
+    const models = new Map(stored.filter((c) => c.kind === 'model').map((c) => [c.name, c]))
+    const byName = new Map<string, Listener>()
+    const waiting = stored.filter((c) => c.kind === 'listener')
+    while (waiting.length > 0) {
+      const next = waiting.findIndex((c) => upstreamOf(specOf(c)).every((name) => byName.has(name)))
+      if (next === -1) throw new InlayError('CORRUPT', `The listeners ${waiting.map((c) => quote(c.name)).join(', ')} read outputs of listeners that do not exist. Remove them with force, or add what they read.`)
+      const [component] = waiting.splice(next, 1)
+      byName.set(component!.name, await this.#build(component!, models, byName, ctx))
+    }
+    this.#byName = byName
+  }
+
+  async #build(component: Component, models: ReadonlyMap<string, Component>, built: ReadonlyMap<string, Listener>, ctx: Ctx): Promise<Listener> {
+    const state = component.state as unknown as ListenerState, spec = specOf(component), upstream = upstreamOf(spec)
+    const targetUpstream = upstream.map((name) => built.get(name)!.target.slot.id)
+    const identity = (version: number): string => (component.versions.find((v) => v.version === version)!.spec as unknown as StoredListener).identity
+    const generation = (version: number, upstreamSlots: readonly string[], id?: string): Promise<Generation> =>
+      this.#generation(component.name, spec, version, identity(version), upstreamSlots, id, models.get(spec.model), ctx)
+    const target = await generation(state.target, targetUpstream)
+    const { serving } = state
+    return {
+      name: component.name, spec, state, upstream, target,
+      serving: serving === null || serving.slot === target.slot.id ? target : await generation(serving.version, serving.upstream, serving.slot),
+      model: this.#modelOf(spec, identity(state.target), models.get(spec.model)),
+    }
+  }
+
+  #modelOf(spec: StoredListener, identity: string, component: Component | undefined): Model | undefined {
+    const stored = component?.versions.find((v) => v.hash === identity)?.spec as unknown as StoredModel | undefined
+    return stored === undefined || missingSteps(stored, this.#parts.functions).length > 0 ? undefined : this.model(spec.model, stored)
+  }
+
+  async #generation(name: string, spec: StoredListener, version: number, identity: string, upstream: readonly string[], id: string | undefined, component: Component | undefined, ctx: Ctx): Promise<Generation> {
+    const { data, functions } = this.#parts
+    const stored = component?.versions.find((v) => v.hash === identity)?.spec as unknown as StoredModel | undefined
+    const conjuncts = spec.where === null ? [] : parseFilter(decode(spec.where))
+    const { where, residual } = split(conjuncts, data.capabilities, () => false)
+    const fields = fieldsOf(spec, residual)
+    const slot: Slot = {
+      id: id ?? slotId(spec.collection, name, upstream.length === 0 ? identity : [identity, ...upstream].join(' ')), collection: spec.collection, upstream, many: false,
+      shape: stored === undefined ? { kind: 'json' } : shapeOf(stored), ...(where === undefined ? {} : { where }), ...(fields === undefined ? {} : { fields }),
+    }
+    let filters = this.#opened.get(slot.id)
+    if (filters === undefined) {
+      filters = (await data.openSlot(slot, ctx)).filters
+      this.#opened.set(slot.id, filters)
+    }
+    const missing = stored === undefined ? [] : missingSteps(stored, functions)
+    const reason = stored === undefined ? `its model ${quote(spec.model)} is gone` : missing.length > 0 ? `the step ${missing.join(' and ')} is not loaded in this process: add the model's spec, or name it in "components" of the config` : undefined
+    if (reason === undefined) return { version, slot, filters, work: this.#work(slot, spec, residual, this.model(spec.model, stored!)) }
+    const warning = `The listener ${quote(name)} is blocked: ${reason}.`
+    if (!this.#warned.has(warning)) this.#parts.warn(warning)
+    this.#warned.add(warning)
+    return { version, slot, filters, reason }
+  }
+
+  #work(slot: Slot, spec: StoredListener, residual: readonly Conjunct[], model: Model): Work {
+    const { data, artifacts } = this.#parts
+    const keys = Array.isArray(spec.key) ? spec.key as readonly StoredKey[] : [spec.key as StoredKey], several = Array.isArray(spec.key)
+    const upstream = keys.filter((k) => 'listener' in k)
+    const part = (key: StoredKey, row: Row, doc: Doc): Value | undefined =>
+      'listener' in key ? row.outputs?.[slot.upstream[upstream.indexOf(key)]!]?.[0] : key.field === '_base' ? { ...doc, _id: row.key } : valueAt(doc, key.field)
+    const input = (row: Row, doc: Doc): Value | undefined => {
+      if (!several) return part(keys[0]!, row, doc)
+      const object: Record<string, Value> = {}
+      for (const key of keys) {
+        const value = part(key, row, doc)
+        if (value !== undefined) setOwn(object, 'listener' in key ? key.listener : key.field, value)
+      }
+      return object
+    }
+    return {
+      slot,
+      // A row without a value for the one key has nothing to compute.
+      selects: (row) => residual.every((c) => c.test({ ...row.doc, _id: row.key })) && (several || (part(keys[0]!, row, row.doc) ?? null) !== null),
+      hash: (row) => hashOf([input(row, row.doc) ?? null]),
+      predict: async (rows, ctx) => {
+        const docs = await hydrate(artifacts, rows.map((r) => r.doc), (i) => rows[i]!.key, ctx)
+        const outputs = await predictChecked(model, rows.map((row, i) => input(row, docs[i]!)), data.capabilities.refuses, ctx)
+        return outputs.map((output) => (output instanceof Error ? output : this.directed.has(slot.id) && isZero(output) ? new Error('a zero vector has no direction, and a cosine index lies on this output') : [output]))
+      },
+    }
+  }
+
+  /** The generations that are kept up to date: what is read, and what it shall become. */
+  generations(listener: Listener): readonly Generation[] {
+    if (!listener.state.active) return []
+    const live = new Set(this.all().flatMap((l) => [l.serving.slot.id, l.target.slot.id]))
+    return (listener.serving === listener.target ? [listener.target] : [listener.serving, listener.target]).filter((g) => g.slot.upstream.every((id) => live.has(id)))
+  }
+
+  /** Computes outputs of rows just inserted, from the rows in hand: one round trip per generation. */
+  async inserted(collection: string, rows: readonly Row[], ctx: Ctx): Promise<Outputs> {
+    const outputs: Outputs = { done: 0, failed: 0, pending: 0 }
+    const settled = new Map<string, Map<Key, { readonly hash: string; readonly values: readonly Value[] }>>()
+    const failed = new Map<string, Set<Key>>()
+    for (const listener of this.of(collection)) {
+      for (const { slot, work } of this.generations(listener)) {
+        const stood = { values: new Map<Key, { readonly hash: string; readonly values: readonly Value[] }>(), failed: new Set<Key>() }
+        settled.set(slot.id, stood.values)
+        failed.set(slot.id, stood.failed)
+        const counts = listener.target.slot.id === slot.id ? outputs : { done: 0, failed: 0, pending: 0 }
+        const selected = rows.filter((row) => slot.where === undefined || evaluate(slot.where, row.key, row.doc))
+        const offered: Row[] = []
+        for (const row of selected) {
+          const up = slot.upstream.map((id) => settled.get(id)?.get(row.key))
+          if (up.every((u) => u !== undefined)) offered.push(slot.upstream.length === 0 ? row : { ...row, rev: [row.rev, ...up.map((u) => u.hash)].join('|'), outputs: Object.fromEntries(slot.upstream.map((id, i) => [id, up[i]!.values])) })
+          else if (slot.upstream.some((id) => failed.get(id)?.has(row.key) === true)) { counts.failed++; stood.failed.add(row.key) }
+          else if (slot.upstream.some((id) => !settled.has(id))) counts.pending++
+        }
+        if (work === undefined) { counts.pending += offered.length; continue }
+        const narrowed = slot.fields === undefined ? offered : offered.map((row) => ({ ...row, doc: pick(row.doc, slot.fields!) }))
+        const chunk = listener.state.chunk ?? (narrowed.length || 1)
+        for (let i = 0; i < narrowed.length; i += chunk) {
+          const run = emptyRun()
+          const outcomes = await outcomesOf(work, narrowed.slice(i, i + chunk), ctx)
+          const refused = await settle(this.#parts.data, work, outcomes, ctx, run)
+          const refusedKeys = new Set(refused)
+          for (const o of outcomes) {
+            if (refusedKeys.has(o.key)) continue
+            if (o.kind === 'values') stood.values.set(o.key, o)
+            else if (o.kind === 'error') stood.failed.add(o.key)
+          }
+          add(counts, run)
+          if (refused.length > 0) add(counts, await reconcile(this.#parts.data, work, ctx, { keys: refused }))
+        }
+      }
+    }
+    return outputs
+  }
+
+  /** Brings the outputs of changed rows up to date, and removes those of rows not selected any more. */
+  async changed(collection: string, keys: readonly Key[], ctx: Ctx): Promise<Outputs> {
+    const outputs: Outputs = { done: 0, failed: 0, pending: 0 }
+    if (keys.length === 0) return outputs
+    for (const listener of this.of(collection)) {
+      for (const generation of this.generations(listener)) {
+        const run = await this.run(listener, generation, ctx, { keys })
+        if (generation === listener.target) add(outputs, run)
+      }
+    }
+    return outputs
+  }
+
+  /** Reconciles one generation; what cannot be computed here counts as pending. */
+  async run(listener: Listener, generation: Generation, ctx: Ctx, options: ReconcileOptions = {}): Promise<Run> {
+    const { data } = this.#parts, { slot, work } = generation, keys = options.keys ?? 'all'
+    if (slot.where !== undefined || slot.upstream.length > 0) await data.prune(slot, keys, ctx)
+    if (work === undefined) return { ...emptyRun(), pending: keys === 'all' ? 0 : keys.length }
+    return reconcile(data, work, ctx, { ...options, ...(listener.state.chunk === null ? {} : { chunk: listener.state.chunk }) })
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#models.values()].map((m) => m.close()))
+    this.#models.clear()
+  }
+  /** A slot was dropped: it is opened anew when it is needed again. */
+  forget(slot: string): void {
+    this.#opened.delete(slot)
+    this.directed.delete(slot)
+  }
+}
+
+export function emptyRun(): Run {
+  return { done: 0, same: 0, skipped: 0, failed: 0, pending: 0 }
+}
+function add(outputs: Outputs, run: Run): void {
+  outputs.done += run.done + run.same
+  outputs.failed += run.failed
+  outputs.pending += run.pending
+}
+
+function specOf(component: Component): StoredListener {
+  const { target } = component.state as unknown as ListenerState
+  return component.versions.find((v) => v.version === target)!.spec as unknown as StoredListener
+}
+export function upstreamOf(spec: StoredListener): readonly string[] {
+  return (Array.isArray(spec.key) ? spec.key as readonly StoredKey[] : [spec.key as StoredKey]).flatMap((k) => ('listener' in k ? [k.listener] : []))
+}
+
+/** Top-level fields that the model and the filter of core read; undefined: all of them. */
+function fieldsOf(spec: StoredListener, residual: readonly Conjunct[]): readonly string[] | undefined {
+  const keys = Array.isArray(spec.key) ? spec.key as readonly StoredKey[] : [spec.key as StoredKey]
+  const own = keys.flatMap((k) => ('field' in k ? [k.field] : []))
+  return own.includes('_base') ? undefined : [...new Set([...own.map((f) => f.split('.')[0]!), ...residual.flatMap((c) => c.reads)])].filter((f) => f !== '_id')
+}
+
+function isZero(value: Value): boolean {
+  return value instanceof Float32Array && value.every((v) => v === 0)
+}

@@ -1,0 +1,89 @@
+/** What declaring some components would do, and why, before anything runs. */
+import type { Plan, PlanStep, Wait } from './api.ts'
+import type { Core } from './core.ts'
+import type { Ctx } from './contract.ts'
+import { decode, hashOf } from './encoding.ts'
+import type { StoredIndex } from './indexes.ts'
+import { slotId, upstreamOf, type StoredListener } from './listeners.ts'
+import { parseFilter, split } from './match.ts'
+import { identityOf, type StoredModel } from './model.ts'
+import type { IndexSpec, ListenerKey, ListenerSpec, ModelSpec, Spec } from './spec.ts'
+
+/** What a plan needs of the `Inlay` that makes it. */
+export interface Planner {
+  readonly core: Core
+  storedModel(spec: ModelSpec): Promise<{ readonly stored: StoredModel; readonly bytes: Uint8Array | undefined }>
+  storedListener(spec: ListenerSpec, identity: string): StoredListener
+  checkListener(name: string, stored: StoredListener): void
+}
+
+export async function plan(planner: Planner, specs: readonly Spec<unknown>[], add: (spec: Spec<unknown>, options: Wait) => Promise<unknown>, ctx: Ctx): Promise<Plan> {
+  const steps: PlanStep[] = []
+  const seen = new Set<string>()
+  for (const spec of specs) await planOne(planner, spec, steps, seen, ctx)
+  return {
+    steps,
+    toString: () => (steps.length === 0 ? 'nothing to do' : steps.map(({ what, why, rows }) => `${what}${rows === undefined ? '' : ` (${rows} rows)`}: ${why}`).join('\n')),
+    async apply(options = {}) {
+      for (const spec of specs) await add(spec, options)
+    },
+  }
+}
+
+async function planOne(planner: Planner, spec: Spec<unknown>, steps: PlanStep[], seen: Set<string>, ctx: Ctx): Promise<void> {
+  const id = `${spec.kind}/${spec.name}`
+  if (seen.has(id)) return
+  seen.add(id)
+  if (spec.kind === 'model') await planModel(planner, spec as ModelSpec, steps, ctx)
+  else if (spec.kind === 'listener') await planListener(planner, spec as ListenerSpec, steps, seen, ctx)
+  else await planIndex(planner, spec as IndexSpec, steps, seen, ctx)
+}
+
+async function planModel({ core, storedModel }: Planner, spec: ModelSpec, steps: PlanStep[], ctx: Ctx): Promise<string> {
+  const { stored, bytes } = await storedModel(spec), identity = identityOf(stored)
+  const there = await core.components.get('model', spec.name, ctx)
+  if (there?.versions.some((v) => v.hash === identity) !== true) {
+    steps.push({ what: `add model ${spec.name} version ${(there?.versions.at(-1)?.version ?? -1) + 1}`, why: `${there === undefined ? 'it is new' : 'its graph, steps or shape differ from the stored versions'}${bytes === undefined ? '' : `; stores ${bytes.byteLength} bytes`}` })
+  }
+  return identity
+}
+
+async function planListener(planner: Planner, spec: ListenerSpec, steps: PlanStep[], seen: Set<string>, ctx: Ctx): Promise<void> {
+  const { core } = planner
+  for (const key of [spec.key].flat() as readonly ListenerKey[]) if (typeof key === 'object' && 'model' in key) await planOne(planner, key as ListenerSpec, steps, seen, ctx)
+  const modelSteps: PlanStep[] = []
+  const stored = planner.storedListener(spec, await planModel(planner, spec.model, modelSteps, ctx))
+  if (!seen.has(`model/${spec.model.name}`)) steps.push(...modelSteps)
+  seen.add(`model/${spec.model.name}`)
+  const there = core.listeners.get(spec.name)
+  // Upstream that is only planned does not exist yet; its own step says so.
+  if (upstreamOf(stored).every((up) => core.listeners.get(up) !== undefined)) planner.checkListener(spec.name, stored)
+  const upstream = upstreamOf(stored).map((up) => core.listeners.get(up)?.target.slot.id ?? 'new')
+  const target = slotId(stored.collection, spec.name, upstream.length === 0 ? stored.identity : [stored.identity, ...upstream].join(' '))
+  if (there?.target.slot.id === target) {
+    const { missing, stale } = await core.data.tally(there.target.slot, ctx)
+    if (missing + stale > 0) steps.push({ what: `compute ${spec.name}`, why: [missing > 0 ? `${missing} have no output` : '', stale > 0 ? `${stale} changed since theirs was made` : ''].filter((t) => t !== '').join(', '), rows: missing + stale })
+    return
+  }
+  steps.push({ what: `compute ${spec.name}`, why: there === undefined ? 'the listener is new' : 'its model, or what it reads, is another version; the old outputs serve until the new ones are complete', rows: await countRows(core, stored, ctx) })
+}
+
+/** Rows the listener selects; those that only core can tell are counted here. */
+async function countRows({ data }: Core, stored: StoredListener, ctx: Ctx): Promise<number> {
+  if (!(await data.list(ctx)).some((c) => c.name === stored.collection)) return 0
+  const { where, residual } = split(stored.where === null ? [] : parseFilter(decode(stored.where)), data.capabilities, () => false)
+  const query = { from: stored.collection, ...(where === undefined ? {} : { where }) }
+  if (residual.length === 0) return data.count(query, ctx)
+  let rows = 0
+  for await (const page of data.find(query, ctx)) rows += page.filter((row) => residual.every((c) => c.test({ ...row.doc, _id: row.key }))).length
+  return rows
+}
+
+async function planIndex(planner: Planner, spec: IndexSpec, steps: PlanStep[], seen: Set<string>, ctx: Ctx): Promise<void> {
+  if ('model' in spec.indexing) await planOne(planner, spec.indexing, steps, seen, ctx)
+  const compatible: Record<string, { readonly model: string; readonly identity: string }> = {}
+  for (const [key, model] of Object.entries(spec.compatible)) compatible[key] = { model: model.name, identity: await planModel(planner, model, seen.has(`model/${model.name}`) ? [] : steps, ctx) }
+  const stored: StoredIndex = { listener: spec.indexing.name, measure: spec.measure, compatible }
+  const there = await planner.core.components.get('index', spec.name, ctx)
+  if (there?.versions.some((v) => v.hash === hashOf(stored as never)) !== true) steps.push({ what: `add index ${spec.name}`, why: `${there === undefined ? 'it is new' : 'its measure or its models changed'}; ${spec.measure} over the outputs of ${spec.indexing.name}` })
+}

@@ -1,0 +1,122 @@
+/** The engine: rows -> hash -> model -> settle, until nothing is stale. Level-triggered: losing a hint loses nothing. */
+import type { Ctx, Datalayer, Key, Outcome, Row, Slot, Value } from './contract.ts'
+import { InlayError, messageOf } from './errors.ts'
+
+/** What the engine needs to know of a listener. */
+export interface Work {
+  readonly slot: Slot
+  /** Whether the listener selects the row, where the database could not tell. */
+  selects(row: Row): boolean
+  /** Digest of what the model reads of the row, and of nothing else. */
+  hash(row: Row): string
+  /** One list of values or one error per row. Throwing is the fault of some row of the batch, unless the error is `isOutage`. */
+  predict(rows: readonly Row[], ctx: Ctx): Promise<readonly (readonly Value[] | Error)[]>
+}
+/** `done`: model outputs stored. `same`: only the mark moved. `skipped`: looked at, not selected. `pending`: rows that kept moving; a later run takes them. */
+export interface Run { done: number; same: number; skipped: number; failed: number; pending: number }
+export interface ReconcileOptions {
+  /** A hint of what to look at. Default `all`. */
+  readonly keys?: readonly Key[] | 'all'
+  /** `stale` (default), `failed` to run failed rows again, or `all` to compare the hash of every row. */
+  readonly which?: 'stale' | 'failed' | 'all'
+  /** Most rows of one model call. Default: as they come from the database. */
+  readonly chunk?: number
+  readonly onRows?: (run: Readonly<Run>) => void
+}
+
+const rounds = 20
+
+/** Brings a slot up to date. Rows that were refused because they moved are looked at again; what was inferred for them is kept, by hash. */
+export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: ReconcileOptions = {}): Promise<Run> {
+  const run: Run = { done: 0, same: 0, skipped: 0, failed: 0, pending: 0 }
+  const known = new Map<string, readonly Value[]>()
+  let todo = options.keys ?? 'all', which = options.which ?? 'stale'
+  for (let round = 0; round < rounds; round++) {
+    const refused: Key[] = []
+    let settling: Promise<void> = Promise.resolve()
+    try {
+      for await (const rows of inChunks(ahead(data.rows(work.slot, which, todo, ctx)), options.chunk)) {
+        const outcomes = await outcomesOf(work, rows, ctx, { known, again: which === 'failed' })
+        await settling
+        settling = settle(data, work, outcomes, ctx, run, known).then((keys) => { refused.push(...keys); options.onRows?.(run) })
+        settling.catch(() => {})                                           // thrown where it is awaited
+      }
+    } finally {
+      await settling
+    }
+    run.pending = refused.length
+    if (refused.length === 0) break
+    todo = refused
+    if (which === 'all') which = 'stale'
+  }
+  return run
+}
+
+/** Settles outcomes and counts them; returns the refused keys, whose values `known` keeps. */
+export async function settle(data: Datalayer, work: Work, outcomes: readonly Outcome[], ctx: Ctx, run: Run, known?: Map<string, readonly Value[]>): Promise<readonly Key[]> {
+  if (outcomes.length === 0) return []
+  const refused = new Set(await data.settle(work.slot, outcomes, ctx))
+  for (const outcome of outcomes) {
+    if (!refused.has(outcome.key)) run[counter[outcome.kind]]++
+    else if (outcome.kind === 'values') known?.set(outcome.hash, outcome.values)
+  }
+  return [...refused]
+}
+const counter = { values: 'done', same: 'same', skip: 'skipped', error: 'failed' } as const
+
+/** What is to be stored for each row. The model runs only where the hash is new, or with `again` where it failed. */
+export async function outcomesOf(work: Work, rows: readonly Row[], ctx: Ctx, { known, again = false }: { readonly known?: ReadonlyMap<string, readonly Value[]>; readonly again?: boolean } = {}): Promise<readonly Outcome[]> {
+  const looked = rows.map((row) => ({ row, hash: work.hash(row), selected: work.selects(row) }))
+  const current = ({ row, hash }: typeof looked[number]): boolean => row.mark?.hash === hash && row.mark.none === undefined && !(again && row.mark.error !== undefined)
+  const fresh = looked.filter((l) => l.selected && !current(l) && !known?.has(l.hash))
+  const results = fresh.length === 0 ? [] : await halving(work, fresh.map((f) => f.row), ctx)
+  const byKey = new Map(fresh.map((f, i) => [f.row.key, results[i]!]))
+  return looked.map((l): Outcome => {
+    const base = { key: l.row.key, rev: l.row.rev, hash: l.hash }
+    if (!l.selected) return { ...base, kind: 'skip' }
+    const result = byKey.get(l.row.key) ?? (current(l) ? undefined : known?.get(l.hash))
+    if (result instanceof Error) return { ...base, kind: 'error', error: messageOf(result), tries: (l.row.mark?.tries ?? 0) + 1 }
+    return result === undefined ? { ...base, kind: 'same' } : { ...base, kind: 'values', values: result }
+  })
+}
+
+/** Runs the model; a batch that throws is halved until the bad row stands alone. */
+async function halving(work: Work, rows: readonly Row[], ctx: Ctx): Promise<readonly (readonly Value[] | Error)[]> {
+  try {
+    return await work.predict(rows, ctx)
+  } catch (error) {
+    if (isOutage(error) || ctx.signal.aborted) throw error
+    if (rows.length === 1) return [error instanceof Error ? error : new Error(messageOf(error))]
+    const half = rows.length >> 1
+    return [...await halving(work, rows.slice(0, half), ctx), ...await halving(work, rows.slice(half), ctx)]
+  }
+}
+
+/** Errors that say nothing about a row: the work was stopped, or what it needs is away. They end a run instead of being stored. */
+export function isOutage(error: unknown): boolean {
+  return InlayError.is(error) && (error.retryable || outages.has(error.code))
+}
+const outages: ReadonlySet<string> = new Set(['ABORTED', 'CLOSED', 'UNAVAILABLE', 'DRIVER_MISSING', 'PLUGIN_NOT_FOUND'])
+
+/** Reads one batch ahead of the one in work. */
+async function* ahead<T>(batches: AsyncIterable<T>): AsyncIterable<T> {
+  const iterator = batches[Symbol.asyncIterator]()
+  try {
+    let next = iterator.next()
+    for (;;) {
+      const { done, value } = await next
+      if (done === true) return
+      next = iterator.next()
+      next.catch(() => {})
+      yield value
+    }
+  } finally {
+    await iterator.return?.()
+  }
+}
+
+async function* inChunks(batches: AsyncIterable<readonly Row[]>, size: number | undefined): AsyncIterable<readonly Row[]> {
+  for await (const rows of batches) {
+    for (let i = 0; i < rows.length; i += size ?? rows.length) yield rows.slice(i, i + (size ?? rows.length))
+  }
+}

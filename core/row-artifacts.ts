@@ -1,0 +1,92 @@
+/** The default artifact store: chunks of bytes as rows of the data database, for plugins that give a Datalayer only. */
+import type { ArtifactStore, Ctx, Datalayer, Key, Row } from './contract.ts'
+import { InlayError, quote } from './errors.ts'
+
+const collection = '_artifacts'
+const chunkBytes = 256 * 1024
+const removeAtOnce = 500
+
+/** A head row `<id>` names size, age and the generation of chunk rows `<id>/<generation>/<n>`; it is written last, so that a crash leaves no half artifact. */
+export function rowArtifacts(data: Datalayer): ArtifactStore {
+  let opened: Promise<void> | undefined
+  const open = (ctx: Ctx): Promise<void> => {
+    opened ??= data.create({ name: collection, attached: false, track: 'notify' }, ctx)
+    opened.catch(() => { opened = undefined })
+    return opened
+  }
+  const rows = async (keys: readonly Key[], ctx: Ctx): Promise<ReadonlyMap<Key, Row>> => {
+    await open(ctx)
+    const found = new Map<Key, Row>()
+    for await (const page of data.find({ from: collection, where: { kind: 'keys', keys } }, ctx)) for (const row of page) found.set(row.key, row)
+    return found
+  }
+  const chunkKey = (id: string, generation: string, n: number): Key => `${id}/${generation}/${String(n).padStart(8, '0')}`
+  const put = async (key: Key, doc: Row['doc'], ctx: Ctx): Promise<void> => {
+    const [written] = await data.write(collection, [{ kind: 'put', key, doc }], ctx)
+    if (written!.status !== 'done') throw new InlayError('INTERNAL', `The artifact row ${quote(key)} could not be written: ${written!.reason ?? written!.status}.`)
+  }
+  const head = async (id: string, ctx: Ctx): Promise<{ readonly bytes: number; readonly generation: string } | undefined> =>
+    (await rows([id], ctx)).get(id)?.doc as { readonly bytes: number; readonly generation: string } | undefined
+  const read = async function* (id: string, offset: number, length: number | undefined, ctx: Ctx): AsyncIterable<Uint8Array> {
+    const of = await head(id, ctx)
+    if (of === undefined) throw new InlayError('NOT_FOUND', `There is no artifact ${quote(id)}.`)
+    const end = Math.min(of.bytes, length === undefined ? of.bytes : offset + length)
+    for (let n = Math.floor(offset / chunkBytes); n * chunkBytes < end; n++) {
+      const key = chunkKey(id, of.generation, n), bytes = (await rows([key], ctx)).get(key)?.doc['bytes']
+      if (!(bytes instanceof Uint8Array)) throw new InlayError('CORRUPT', `The artifact ${quote(id)} lacks its part ${n}. Restore it, or write it again.`)
+      yield bytes.slice(Math.max(0, offset - n * chunkBytes), end - n * chunkBytes)
+    }
+  }
+  return {
+    async write(id, body, ctx) {
+      await open(ctx)
+      const before = await head(id, ctx), generation = crypto.randomUUID()
+      let bytes = 0, n = 0
+      for await (const chunk of chunks(body)) {
+        await put(chunkKey(id, generation, n++), { bytes: chunk }, ctx)
+        bytes += chunk.byteLength
+      }
+      await put(id, { bytes, generation, written: new Date() }, ctx)
+      if (before !== undefined) await removeChunks(id, before, ctx)
+    },
+    read: (id, { offset, length }, ctx) => read(id, offset, length, ctx),
+    async *readMany(ids, ctx) {
+      const there = await rows(ids, ctx)
+      for (const id of ids) {
+        if (!there.has(id)) continue
+        const parts: Uint8Array[] = []
+        for await (const part of read(id, 0, undefined, ctx)) parts.push(part)
+        yield { id, bytes: Buffer.concat(parts) }
+      }
+    },
+    async *list(ctx) {
+      await open(ctx)
+      for await (const page of data.find({ from: collection, fields: ['bytes', 'written', 'generation'] }, ctx)) {
+        yield page.flatMap(({ key, doc }) => (doc['written'] instanceof Date ? [{ id: key, bytes: doc['bytes'] as number, ageMs: Date.now() - +doc['written'] }] : []))
+      }
+    },
+    async remove(ids, ctx) {
+      for (const id of ids) {
+        const of = await head(id, ctx)
+        if (of === undefined) continue
+        await data.write(collection, [{ kind: 'remove', key: id }], ctx)
+        await removeChunks(id, of, ctx)
+      }
+    },
+  }
+
+  async function removeChunks(id: string, { bytes, generation }: { readonly bytes: number; readonly generation: string }, ctx: Ctx): Promise<void> {
+    const keys = Array.from({ length: Math.ceil(bytes / chunkBytes) }, (_, n) => chunkKey(id, generation, n))
+    for (let i = 0; i < keys.length; i += removeAtOnce) await data.write(collection, keys.slice(i, i + removeAtOnce).map((key) => ({ kind: 'remove' as const, key })), ctx)
+  }
+}
+
+/** The same bytes in pieces of `chunkBytes`. */
+async function* chunks(body: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  let rest: Uint8Array = new Uint8Array()
+  for await (const part of body) {
+    rest = rest.byteLength === 0 ? part : Buffer.concat([rest, part])
+    for (; rest.byteLength >= chunkBytes; rest = rest.subarray(chunkBytes)) yield rest.slice(0, chunkBytes)
+  }
+  if (rest.byteLength > 0) yield Uint8Array.from(rest)
+}

@@ -1,0 +1,146 @@
+/** Exact nearest neighbours in this process: the default where the data database cannot search, and the measure of those that can. */
+import type { Ctx, Datalayer, Hit, Key, Measure, Search, Value, VectorIndex, VectorSearch } from './contract.ts'
+import { InlayError, quote } from './errors.ts'
+import { compareStrings } from './value.ts'
+
+/** 1 - cosine, negative dot, or Euclidean, in double precision. A zero vector is at cosine distance NaN: it has no direction. */
+export function distance(measure: Measure, a: Float32Array, b: Float32Array): number {
+  let dot = 0, aa = 0, bb = 0, squares = 0
+  for (let i = 0; i < a.length; i++) {
+    const x = a[i]!, y = b[i]!
+    dot += x * y
+    aa += x * x
+    bb += y * y
+    squares += (x - y) * (x - y)
+  }
+  return measure === 'l2' ? Math.sqrt(squares) : measure === 'dot' ? -dot : 1 - dot / Math.sqrt(aa * bb)
+}
+
+/** Nearest first; ties by key, then offset. */
+export function nearer(a: Hit, b: Hit): number {
+  return a.distance - b.distance || compareStrings(a.key, b.key) || a.offset - b.offset
+}
+
+/** The exact index in memory, place `copy`. It is lost with the process, and fed anew. */
+export function memoryVectors(): VectorSearch {
+  const indexes = new Map<string, { readonly of: VectorIndex; readonly vectors: Map<Key, Map<number, Float32Array>> }>()
+  const epoch = crypto.randomUUID()
+  const get = (id: string): Map<Key, Map<number, Float32Array>> => {
+    const index = indexes.get(id)
+    if (index === undefined) throw new InlayError('NOT_FOUND', `There is no vector index ${quote(id)} in memory. Create it first.`)
+    return index.vectors
+  }
+  const one = (index: VectorIndex, vector: Float32Array, { k, within }: Search): readonly Hit[] => {
+    const vectors = get(index.id), hits: Hit[] = []
+    for (const key of within === undefined ? vectors.keys() : new Set(within)) {
+      for (const [offset, stored] of vectors.get(key) ?? []) {
+        const hit = { key, offset, distance: distance(index.measure, vector, stored) }
+        if (Number.isNaN(hit.distance) || (hits.length === k && nearer(hit, hits[k - 1]!) >= 0)) continue
+        let at = hits.length
+        while (at > 0 && nearer(hit, hits[at - 1]!) < 0) at--
+        hits.splice(at, 0, hit)
+        if (hits.length > k) hits.pop()
+      }
+    }
+    return hits
+  }
+  return {
+    capabilities: { place: 'copy', measures: ['cosine', 'dot', 'l2'], dims: 65_536, within: 20_000, approximate: false, notes: ['Vectors are kept in this process and searched one by one.'] },
+    async create(index) {
+      if (!indexes.has(index.id)) indexes.set(index.id, { of: index, vectors: new Map() })
+      return { epoch }
+    },
+    async drop(id) { indexes.delete(id) },
+    async put(id, items) {
+      const vectors = get(id)
+      for (const { key, offset, vector } of items) {
+        const offsets = vectors.get(key) ?? new Map<number, Float32Array>()
+        vectors.set(key, offsets.set(offset, vector.slice()))
+      }
+    },
+    async remove(id, keys) {
+      const vectors = get(id)
+      for (const key of keys) vectors.delete(key)
+    },
+    search: async (index, search) => search.vectors.map((vector) => one(index, vector, search)),
+    async settled() {},
+  }
+}
+
+const refreshMs = 1000
+
+/**
+ * Keeps copies of vectors in step with their slots: what this process settles or deletes is passed on at once, what others write is read again at
+ * most every second. A copy is a cache: hits are read again and scored anew, so it is never wrong, at worst late.
+ */
+export class Copies {
+  readonly #vectors: VectorSearch
+  readonly #fed = new Map<string, { readonly index: VectorIndex; at: number; epoch: string; feeding: Promise<void> | undefined }>()
+
+  constructor(vectors: VectorSearch) { this.#vectors = vectors }
+
+  /** A Datalayer that passes on what it settles and removes. */
+  watch(data: Datalayer): Datalayer {
+    const on = (test: (index: VectorIndex) => boolean): readonly VectorIndex[] => [...this.#fed.values()].map((f) => f.index).filter(test)
+    return {
+      ...data,
+      write: async (collection, ops, ctx) => {
+        const written = await data.write(collection, ops, ctx)
+        const gone = ops.flatMap((op, i) => (op.kind === 'remove' && written[i]!.status === 'done' ? [op.key] : []))
+        if (gone.length > 0) for (const index of on((i) => i.slot.collection === collection)) await this.#vectors.remove(index.id, gone, ctx)
+        return written
+      },
+      settle: async (slot, outcomes, ctx) => {
+        const refused = new Set(await data.settle(slot, outcomes, ctx))
+        const moved = outcomes.filter((o) => o.kind !== 'same' && !refused.has(o.key))
+        for (const index of on((i) => i.slot.id === slot.id)) {
+          await this.#vectors.remove(index.id, moved.map((o) => o.key), ctx)
+          await this.#vectors.put(index.id, moved.flatMap((o) => (o.kind === 'values' ? itemsOf(o.key, o.values) : [])), ctx)
+        }
+        return [...refused]
+      },
+      prune: async (slot, keys, ctx) => {
+        const pruned = await data.prune(slot, keys, ctx)
+        if (pruned > 0) for (const { index } of this.#fed.values()) if (index.slot.id === slot.id) this.#fed.delete(index.id)
+        return pruned
+      },
+      dropSlot: async (id, ctx) => {
+        for (const index of on((i) => i.slot.id === id)) await this.drop(index.id, ctx)
+        await data.dropSlot(id, ctx)
+      },
+    }
+  }
+
+  /** Feeds the copy where it is new, lost, or older than what other writers may have done. */
+  async ensure(data: Datalayer, index: VectorIndex, ctx: Ctx): Promise<void> {
+    const { epoch } = await this.#vectors.create(index, ctx)
+    const there = this.#fed.get(index.id)
+    if (there?.feeding !== undefined) return there.feeding
+    if (there !== undefined && there.epoch === epoch && (data.capabilities.writers === 'one-process' || Date.now() - there.at < refreshMs)) return
+    // Registered before it reads, so that what is settled meanwhile is passed on too.
+    const feeding = this.#feed(data, index, ctx).finally(() => { const fed = this.#fed.get(index.id); if (fed !== undefined) fed.feeding = undefined })
+    this.#fed.set(index.id, { index, at: Date.now(), epoch, feeding })
+    await feeding.catch((error: unknown) => {
+      this.#fed.delete(index.id)
+      throw error
+    })
+  }
+
+  async #feed(data: Datalayer, index: VectorIndex, ctx: Ctx): Promise<void> {
+    await this.#vectors.drop(index.id, ctx)
+    await this.#vectors.create(index, ctx)
+    for await (const rows of data.find({ from: index.slot.collection, fields: [], slots: [index.slot.id] }, ctx)) {
+      await this.#vectors.put(index.id, rows.flatMap((row) => itemsOf(row.key, row.outputs?.[index.slot.id] ?? [])), ctx)
+    }
+    await this.#vectors.settled(index.id, ctx)
+  }
+
+  async drop(id: string, ctx: Ctx): Promise<void> {
+    this.#fed.delete(id)
+    await this.#vectors.drop(id, ctx)
+  }
+}
+
+function itemsOf(key: Key, values: readonly Value[]): readonly { readonly key: Key; readonly offset: number; readonly vector: Float32Array }[] {
+  return values.flatMap((vector, offset) => (vector instanceof Float32Array ? [{ key, offset, vector }] : []))
+}

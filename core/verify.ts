@@ -1,0 +1,102 @@
+/** Compares what was derived with what it was derived from, and repairs it. */
+import type { Health, ListenerHealth, VerifyOptions } from './api.ts'
+import type { Component } from './components.ts'
+import { referencesOf } from './content.ts'
+import type { Core } from './core.ts'
+import type { Ctx } from './contract.ts'
+import { sha256 } from './encoding.ts'
+import type { Listener } from './listeners.ts'
+import type { StoredModel } from './model.ts'
+import { Rate } from './rate.ts'
+
+const hourMs = 3_600_000
+const removeAtOnce = 500
+
+export async function verify(core: Core, components: readonly Component[], options: VerifyOptions, ctx: Ctx): Promise<Health> {
+  const repaired = { computed: 0, pruned: 0, artifacts: 0 }, rate = new Rate(options.onProgress)
+  const found: ListenerHealth[] = []
+  for (const listener of core.listeners.all()) {
+    if (!listener.state.active) continue
+    const health = await check(core, listener, options.deep === true, ctx)
+    found.push(health)
+    if (options.repair !== true) continue
+    for (const generation of core.listeners.generations(listener)) {
+      repaired.pruned += await core.data.prune(generation.slot, 'all', ctx)
+      const run = await core.listeners.run(listener, generation, ctx, { which: options.deep === true ? 'all' : 'stale', onRows: (r) => rate.report(r.done + r.same + r.skipped + r.failed, undefined, r.failed) })
+      repaired.computed += run.done
+    }
+    if (health.index > 0) for (const [name, index] of core.indexes.entries()) if (index.listener === listener.name) await core.copies.drop(`${name}_${listener.serving.slot.id}`, ctx)
+  }
+  const artifacts = await checkArtifacts(core, components, options, ctx)
+  if (options.repair === true) {
+    for (let i = 0; i < artifacts.removable.length; i += removeAtOnce) await core.artifacts.remove(artifacts.removable.slice(i, i + removeAtOnce), ctx)
+    repaired.artifacts = artifacts.removable.length
+  }
+  const sum = (of: (health: ListenerHealth) => number): number => found.reduce((total, health) => total + of(health), 0)
+  const [missing, stale, orphaned, failed] = [sum((h) => h.missing), sum((h) => h.stale), sum((h) => h.orphaned), sum((h) => h.failed)]
+  return {
+    ok: missing + stale + orphaned + failed + sum((h) => h.index) + artifacts.missing === 0,
+    rows: sum((h) => h.rows), missing, stale, orphaned, failed,
+    artifacts: { missing: artifacts.missing, unreferenced: artifacts.unreferenced }, listeners: found, repaired,
+  }
+}
+
+async function check(core: Core, listener: Listener, deep: boolean, ctx: Ctx): Promise<ListenerHealth> {
+  const { data } = core, { slot, work } = listener.target
+  const tally = await data.tally(slot, ctx)
+  let differing = 0
+  if (deep && work !== undefined) {
+    for await (const rows of data.rows(slot, 'all', 'all', ctx)) differing += rows.filter((row) => row.mark !== undefined && row.mark.rev === row.rev && row.mark.hash !== work.hash(row)).length
+  }
+  return { name: listener.name, ...tally, stale: tally.stale + differing, index: deep ? await checkCopies(core, listener, ctx) : 0 }
+}
+
+/** Vectors that a copy lacks, or has otherwise than they are stored. Where the slot is the index there is nothing to differ. */
+async function checkCopies(core: Core, listener: Listener, ctx: Ctx): Promise<number> {
+  if (core.vectors.capabilities.place === 'slot') return 0
+  let wrong = 0
+  for (const [name, stored] of core.indexes.entries()) {
+    if (stored.listener !== listener.name) continue
+    const index = await core.indexes.open({ kind: 'index', name }, ctx)
+    await core.copies.ensure(core.data, index, ctx)
+    for await (const rows of core.data.find({ from: index.slot.collection, fields: [], slots: [index.slot.id] }, ctx)) {
+      for (const row of rows) {
+        const vector = row.outputs?.[index.slot.id]?.[0]
+        if (!(vector instanceof Float32Array)) continue
+        const [hits] = await core.vectors.search(index, { vectors: [vector], k: 1, exact: true, within: [row.key] }, ctx)
+        const self = index.measure === 'dot' ? -vector.reduce((sum, v) => sum + v * v, 0) : 0
+        if (hits![0] === undefined || Math.abs(hits![0].distance - self) > 1e-4 * Math.max(1, Math.abs(self))) wrong++
+      }
+    }
+  }
+  return wrong
+}
+
+/** Artifacts that rows and models refer to and that are gone, and those that nothing refers to. */
+async function checkArtifacts({ data, artifacts }: Core, components: readonly Component[], options: VerifyOptions, ctx: Ctx): Promise<{ readonly missing: number; readonly unreferenced: number; readonly removable: readonly string[] }> {
+  const referenced = new Set(components.filter((c) => c.kind === 'model').flatMap((c) => c.versions.flatMap((v) => (v.spec as unknown as StoredModel).artifact ?? [])))
+  for (const { name } of await data.list(ctx)) {
+    if (name.startsWith('_')) continue
+    for await (const rows of data.find({ from: name }, ctx)) for (const row of rows) for (const { artifact } of referencesOf(row.doc)) referenced.add(artifact)
+  }
+  const there = new Set<string>(), removable: string[] = []
+  let unreferenced = 0
+  for await (const page of artifacts.list(ctx)) {
+    for (const { id, ageMs } of page) {
+      there.add(id)
+      if (referenced.has(id)) continue
+      unreferenced++
+      // Content is written before its row: what is young may have its row on the way.
+      if (ageMs >= (options.graceMs ?? hourMs)) removable.push(id)
+    }
+  }
+  const gone = [...referenced].filter((id) => !there.has(id)).length
+  const damaged = options.deep === true ? await countDamaged(artifacts, [...referenced].filter((id) => there.has(id)), ctx) : 0
+  return { missing: gone + damaged, unreferenced, removable }
+}
+
+async function countDamaged(artifacts: Core['artifacts'], ids: readonly string[], ctx: Ctx): Promise<number> {
+  let damaged = 0
+  for (const id of ids) for await (const { bytes } of artifacts.readMany([id], ctx)) if (sha256(bytes) !== id) damaged++
+  return damaged
+}

@@ -1,0 +1,8 @@
+/** The one file that knows every plugin that comes with the package. Each is loaded when its scheme or format is first used. */
+import type { PluginEntry } from '../core/plugins.ts'
+
+export const firstParty: readonly PluginEntry[] = [
+  { schemes: ['postgres', 'postgresql', 'pglite'], load: async () => (await import('./postgres/index.ts')).default },
+  { schemes: ['file'], load: async () => (await import('./file/index.ts')).default },
+  { formats: ['onnx'], load: async () => (await import('./torch-onnx/index.ts')).default },
+]

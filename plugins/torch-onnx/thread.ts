@@ -1,0 +1,93 @@
+/** A worker thread that owns native sessions, and the calls that wait for it. */
+import { Worker } from 'node:worker_threads'
+import type { Device, Port, Tensor } from '../../core/contract.ts'
+import { InlayError, messageOf, type ErrorCode } from '../../core/errors.ts'
+
+export interface Ports { readonly inputs: readonly Port[]; readonly outputs: readonly Port[] }
+export type Tensors = Readonly<Record<string, Tensor>>
+export type Request =
+  | { readonly kind: 'load'; readonly key: string; readonly bytes: Uint8Array; readonly device: Device }
+  | { readonly kind: 'run'; readonly key: string; readonly feeds: Tensors }
+  | { readonly kind: 'release'; readonly key: string }
+/** `drop`: the call `id` is not waited for any more. `end`: nothing follows. */
+export type ToWorker = (Request & { readonly id: number }) | { readonly kind: 'drop'; readonly id: number } | { readonly kind: 'end' }
+export type FromWorker = { readonly id: number } & ({ readonly result: unknown } | { readonly fault: { readonly code: ErrorCode; readonly message: string } })
+
+export interface OnnxThread {
+  /** Calls are answered in order. One that is aborted rejects at once: it is not begun any more, or its result is dropped. */
+  call(request: Request & { readonly kind: 'load' }): Promise<Ports>
+  call(request: Request & { readonly kind: 'run' }, transfer: readonly ArrayBuffer[], signal: AbortSignal): Promise<Tensors>
+  call(request: Request & { readonly kind: 'release' }): Promise<void>
+  /** After the calls made before. */
+  end(): Promise<void>
+}
+
+/** Starts a thread. It keeps the process alive only while a call waits. `gone` is told when it ends, by `end` or by itself. */
+export function startThread(gone: () => void): OnnxThread {
+  // Node strips types from our sources, never inside node_modules: there the built file lies beside this one. Flags of the process are not for the thread.
+  const worker = new Worker(new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url), { name: 'inlay-onnx', execArgv: [] })
+  worker.unref()
+  const calls = new Map<number, { resolve(result: unknown): void; reject(error: unknown): void }>()
+  let last = 0, failure: unknown, death: InlayError | undefined
+
+  const settle = (id: number): { resolve(result: unknown): void; reject(error: unknown): void } | undefined => {
+    const call = calls.get(id)
+    calls.delete(id)
+    if (calls.size === 0) worker.unref()
+    return call
+  }
+  worker.on('message', (reply: FromWorker) => {
+    const call = settle(reply.id)
+    if ('fault' in reply) call?.reject(new InlayError(reply.fault.code, reply.fault.message))
+    else call?.resolve(reply.result)
+  })
+  worker.on('error', (error) => { failure = error })
+  const exited = new Promise<void>((resolve) => {
+    worker.on('exit', (code) => {
+      gone()
+      const why = failure === undefined ? `exit code ${code}` : messageOf(failure)
+      death = new InlayError('UNAVAILABLE', `The thread that runs ONNX graphs died (${why}). Repeat the call: a new thread loads the graph again.`, { retryable: true, cause: failure })
+      for (const id of calls.keys()) settle(id)?.reject(death)
+      resolve()
+    })
+  })
+
+  const call = (request: Request, transfer: readonly ArrayBuffer[] = [], signal?: AbortSignal): Promise<unknown> => {
+    const id = ++last
+    const reply = new Promise((resolve, reject) => {
+      if (death !== undefined) return reject(death)
+      if (calls.size === 0) worker.ref()
+      calls.set(id, { resolve, reject })
+      worker.postMessage({ ...request, id } satisfies ToWorker, [...transfer])
+    })
+    return signal === undefined ? reply : orAborted(reply, signal, () => {
+      settle(id)
+      worker.postMessage({ kind: 'drop', id } satisfies ToWorker, [])
+    })
+  }
+  return {
+    call: call as OnnxThread['call'],
+    end: () => {
+      worker.ref()
+      worker.postMessage({ kind: 'end' } satisfies ToWorker, [])
+      return exited
+    },
+  }
+}
+
+/** What `promise` gives, or ABORTED as soon as `signal` says so. */
+export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal, onAbort: () => void = () => {}): Promise<T> {
+  if (signal.aborted) throw aborted(signal)
+  return new Promise<T>((resolve, reject) => {
+    const stop = (): void => {
+      onAbort()
+      reject(aborted(signal))
+    }
+    signal.addEventListener('abort', stop, { once: true })
+    promise.then(resolve, reject).finally(() => { signal.removeEventListener('abort', stop) })
+  })
+}
+
+export function aborted(signal: AbortSignal): InlayError {
+  return new InlayError('ABORTED', 'The call of an ONNX graph was aborted by its signal.', { cause: signal.reason })
+}
