@@ -95,7 +95,7 @@ function add(a: Value, edit: Edit): number | bigint {
 const isIntegral = (value: number | bigint): boolean => typeof value === 'bigint' || Number.isSafeInteger(value)
 
 /** A fault of one row, with the code that mongod gives it. */
-function fault({ operator, path }: Edit, mongo: number, why: string): never {
+function fault({ operator, path }: Edit, code: number, why: string): never {
   const name = path.join('.')
-  throw new InlayError('INVALID_ARGUMENT', `${operator} of ${quote(name)} is not possible: ${why}.`, { details: { path: name, mongo } })
+  throw new InlayError('INVALID_ARGUMENT', `${operator} of ${quote(name)} is not possible: ${why}.`, { details: { path: name, code } })
 }

@@ -22,18 +22,18 @@ export interface OnnxThread {
   end(): Promise<void>
 }
 
-/** Starts a thread. It keeps the process alive only while a call waits. `gone` is told when it ends, by `end` or by itself. */
+/** Starts a thread. It keeps the process alive only while a call or the end is waited for. `gone` is told when it ends, by `end` or by itself. */
 export function startThread(gone: () => void): OnnxThread {
   // Node strips types from our sources, never inside node_modules: there the built file lies beside this one. Flags of the process are not for the thread.
   const worker = new Worker(new URL(import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js', import.meta.url), { name: 'inlay-onnx', execArgv: [] })
   worker.unref()
   const calls = new Map<number, { resolve(result: unknown): void; reject(error: unknown): void }>()
-  let last = 0, failure: unknown, death: InlayError | undefined
+  let last = 0, ending = false, failure: unknown, death: InlayError | undefined
 
   const settle = (id: number): { resolve(result: unknown): void; reject(error: unknown): void } | undefined => {
     const call = calls.get(id)
     calls.delete(id)
-    if (calls.size === 0) worker.unref()
+    if (calls.size === 0 && !ending) worker.unref()
     return call
   }
   worker.on('message', (reply: FromWorker) => {
@@ -68,6 +68,7 @@ export function startThread(gone: () => void): OnnxThread {
   return {
     call: call as OnnxThread['call'],
     end: () => {
+      ending = true
       worker.ref()
       worker.postMessage({ kind: 'end' } satisfies ToWorker, [])
       return exited

@@ -85,8 +85,13 @@ async function create(bytes: Uint8Array, device: Device): Promise<Ort.InferenceS
     const other = await tryOn('cpu').catch((reason: unknown) => { throw badGraph(bytes, reason) })
     await other.release()
     const bundled = ort.listSupportedBackends?.().filter((backend) => backend.bundled && providerName(backend.name) !== device).map((backend) => providerName(backend.name)) ?? ['cpu']
-    throw new InlayError('UNSUPPORTED', `The device ${quote(device)} cannot be used on this machine (${process.platform} ${process.arch}): ${messageOf(error).split('\n')[0]!.slice(0, 300)}. Besides it, onnxruntime-node has here: ${bundled.join(', ')}. Ask for "cpu" or "auto", or install what ${quote(device)} needs.`)
+    throw new InlayError('UNSUPPORTED', `The device ${quote(device)} cannot be used on this machine (${process.platform} ${process.arch}): ${reasonOf(error)}. Here onnxruntime-node brings ${bundled.join(', ')}, of which cpu always works. Ask for "cpu" or "auto", or install what ${quote(device)} needs.`)
   }
+}
+
+/** What onnxruntime says, without the place in its sources. */
+function reasonOf(error: unknown): string {
+  return messageOf(error).replace(/^\/onnxruntime_src\/.*?\) (?=[A-Z])/, '').split('\n')[0]!.trim().replace(/\.+$/, '')
 }
 
 function providerName(name: string): string {
@@ -94,10 +99,10 @@ function providerName(name: string): string {
 }
 
 function badGraph(bytes: Uint8Array, error: unknown): InlayError {
-  const reason = messageOf(error), subject = `The ${bytes.length} bytes given`
+  const reason = reasonOf(error), subject = `The ${bytes.length} bytes given`
   if (/external data/i.test(reason)) return new InlayError('INVALID_ARGUMENT', `${subject} are an ONNX graph that keeps weights in a second file, which bytes do not carry. Save it as one file, in Python: onnx.save(onnx.load(path), path, save_as_external_data=False)`)
-  if (/Unsupported data type|not currently registered|Could not find an implementation|not a registered|ValidateOpsetForDomain/.test(reason)) return new InlayError('UNSUPPORTED', `${subject} are an ONNX graph that this onnxruntime-node cannot run: ${reason}. Export it with older operators or common types, or update onnxruntime-node.`)
-  return new InlayError('INVALID_ARGUMENT', `${subject} are no ONNX graph: ${reason}`)
+  if (/Unsupported data type|not currently registered|Could not find an implementation|not a registered|opset versions/.test(reason)) return new InlayError('UNSUPPORTED', `${subject} are an ONNX graph that this onnxruntime-node cannot run: ${reason}. Export it with older operators or common types, or update onnxruntime-node.`)
+  return new InlayError('INVALID_ARGUMENT', `${subject} are no ONNX graph: ${reason}.`)
 }
 
 function portOf(role: string, of: Ort.InferenceSession.ValueMetadata): Port {
@@ -112,8 +117,8 @@ async function run(key: string, feeds: Tensors, done: (outputs: Tensors, transfe
   // Plain objects, not their Tensor class: on a Node with Float16Array that class turns the bits of a float16 into one, which the native side refuses.
   const native = Object.fromEntries(Object.entries(feeds).map(([name, tensor]) => [name, { ...tensor, location: 'cpu' }])) as unknown as Ort.InferenceSession.FeedsType
   const results = await sessions.get(key)!.run(native).catch((error: unknown) => {
-    const reason = messageOf(error)
-    throw new InlayError(/allocate memory|bad_alloc/.test(reason) ? 'RESOURCE_EXHAUSTED' : 'INVALID_ARGUMENT', `The graph failed on these inputs: ${reason}`)
+    const reason = reasonOf(error)
+    throw new InlayError(/allocate memory|bad_alloc/.test(reason) ? 'RESOURCE_EXHAUSTED' : 'INVALID_ARGUMENT', `The graph failed on these inputs: ${reason}.`)
   })
   try {
     const outputs: Record<string, Tensor> = {}, transfer = new Set<ArrayBuffer>()

@@ -24,7 +24,7 @@ describe('updates as mongod makes them', () => {
       const before = copyOut(c.before)
       let after: Doc | undefined
       const error = failure(() => { after = update(c.before, c.update) })
-      return !alike(c.before, before) || error?.details['mongo'] !== c.error || (error === undefined && !alike(after, c.after))
+      return !alike(c.before, before) || error?.details['code'] !== c.error || (error === undefined && !alike(after, c.after))
     })
     expect(wrong.map(({ id }) => id)).toEqual([])
     expect(kept.length).toBe(80)
@@ -77,7 +77,7 @@ describe('applyUpdate', () => {
     expect(update({ a: [1] }, { $set: { 'a.3': 2 } })).toEqual({ a: [1, null, null, 2] })
     expect((update({ a: [] }, { $set: { 'a.1000': 2 } })['a'] as readonly Value[]).length).toBe(1001)
     const error = failure(() => update({ a: [] }, { $set: { 'a.1001': 2 } }))
-    expect([error?.code, error?.details]).toEqual(['INVALID_ARGUMENT', { path: 'a.1001', mongo: 34 }])
+    expect([error?.code, error?.details]).toEqual(['INVALID_ARGUMENT', { path: 'a.1001', code: 34 }])
     expect(error?.message).toBe('$set of "a.1001" is not possible: the array there has 0 elements, and more than 1000 would have to be filled in; a position near its end is expected.')
   })
 
@@ -90,7 +90,7 @@ describe('applyUpdate', () => {
 
   it('does not enter content kept apart from its document', () => {
     const doc: Doc = { a: { _content: { artifact: 'ab', codec: 'Uint8Array' } } }
-    expect(failure(() => update(doc, { $set: { 'a.b': 1 } }))?.details['mongo']).toBe(28)
+    expect(failure(() => update(doc, { $set: { 'a.b': 1 } }))?.details['code']).toBe(28)
     expect(update(doc, { $unset: { 'a.b': 1 } })).toBe(doc)
   })
 })

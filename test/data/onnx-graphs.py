@@ -10,13 +10,6 @@ def save(name, nodes, ins, outs, init=[], opset=17, ir=8, check=True):
     out[name] = base64.b64encode(m.SerializeToString()).decode()
 one = h.make_tensor('one',T.FLOAT,[],[1])
 save('addOne', [h.make_node('Add',['x','one'],['y'])], [vi('x',T.FLOAT,['batch',3])], [vi('y',T.FLOAT,['batch',3])], [one])
-save('addOneBy4', [h.make_node('Add',['x','one'],['y'])], [vi('x',T.FLOAT,[4,3])], [vi('y',T.FLOAT,[4,3])], [one])
-save('addOneFlat', [h.make_node('Add',['x','one'],['y'])], [vi('x',T.FLOAT,[3])], [vi('y',T.FLOAT,[3])], [one])
-save('weightedSum', [h.make_node('Mul',['x','w'],['weighted']), h.make_node('ReduceSum',['weighted','axis'],['sum'],keepdims=0)],
-  [vi('x',T.FLOAT,['batch','length']), vi('w',T.FLOAT,['batch','length'])], [vi('sum',T.FLOAT,['batch']), vi('weighted',T.FLOAT,['batch','length'])], [h.make_tensor('axis',T.INT64,[1],[1])])
-save('scaled', [h.make_node('Mul',['x','by'],['y'])], [vi('x',T.FLOAT,['batch',2]), vi('by',T.FLOAT,[])], [vi('y',T.FLOAT,['batch',2])])
-save('crossed', [h.make_node('Concat',['x','state'],['y'],axis=0)], [vi('x',T.FLOAT,['batch',2]), vi('state',T.FLOAT,[2,2])], [vi('y',T.FLOAT,['n',2])])
-save('mean', [h.make_node('ReduceMean',['x'],['y'],keepdims=0)], [vi('x',T.FLOAT,['batch',3])], [vi('y',T.FLOAT,[])])
 save('gather', [h.make_node('Gather',['table','x'],['y'])], [vi('x',T.INT64,['n'])], [vi('y',T.FLOAT,['n'])], [h.make_tensor('table',T.FLOAT,[3],[1,2,3])])
 save('oldStyle', [h.make_node('Add',['x','bias'],['y'])], [vi('x',T.FLOAT,['batch',2]), vi('bias',T.FLOAT,[2])], [vi('y',T.FLOAT,['batch',2])], [h.make_tensor('bias',T.FLOAT,[2],[10,20])], opset=8, ir=3)
 for n,t in [('float32',T.FLOAT),('float64',T.DOUBLE),('float16',T.FLOAT16),('int8',T.INT8),('int16',T.INT16),('int32',T.INT32),('int64',T.INT64),('uint8',T.UINT8),('uint16',T.UINT16),('uint32',T.UINT32),('uint64',T.UINT64),('bool',T.BOOL),('string',T.STRING)]:

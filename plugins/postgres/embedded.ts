@@ -1,0 +1,84 @@
+/** The same SQL in this process, by PGlite. One instance per folder and process, locked against other processes. */
+import { mkdir, realpath } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { PGlite, Transaction } from '@electric-sql/pglite'
+import { InlayError } from '../../core/errors.ts'
+import { lockFolder } from './lock.ts'
+import type { Param, Sql, SqlRow } from './sql.ts'
+
+interface Shared { readonly opened: Promise<{ readonly db: PGlite; readonly server: string; close(): Promise<void> }>; uses: number }
+
+const folders = new Map<string, Shared>()
+/** Parameters and results pass as they are: text, or bytes in binary form. */
+const raw = new Proxy({}, { get: () => (value: unknown) => value }) as Record<number, (value: never) => never>
+const options = { serializers: raw, parsers: raw } as const
+
+/** The folder of a URI; undefined for `pglite::memory:`. */
+export function folderOf(uri: string): string | undefined {
+  const path = uri.slice('pglite:'.length)
+  if (path === ':memory:') return undefined
+  if (path === '') throw new InlayError('CONFIG_INVALID', 'The URI "pglite:" names no folder. Write "pglite:./folder", or "pglite::memory:" for a database that is lost with the process.')
+  return path.startsWith('//') ? fileURLToPath(`file:${path}`) : resolve(path)
+}
+
+export async function connectEmbedded(uri: string): Promise<Sql> {
+  const folder = folderOf(uri)
+  if (folder === undefined) return open(await start(undefined), async (started) => { await started.close() })
+  await mkdir(dirname(folder), { recursive: true })
+  const path = await realpath(folder).catch(() => folder)
+  const shared = folders.get(path) ?? { opened: start(path), uses: 0 }
+  shared.uses++
+  folders.set(path, shared)
+  const leave = async (): Promise<void> => {
+    if (--shared.uses > 0) return
+    folders.delete(path)
+    await (await shared.opened).close()
+  }
+  try {
+    return open(await shared.opened, leave)
+  } catch (error) {
+    if (folders.get(path) === shared) folders.delete(path)
+    throw error
+  }
+}
+
+function open(started: Awaited<Shared['opened']>, leave: (started: Awaited<Shared['opened']>) => Promise<void>): Sql {
+  const { db, server } = started
+  let closed: Promise<void> | undefined
+  const run = async (on: PGlite | Transaction, text: string, params: readonly Param[]): Promise<readonly SqlRow[]> => (await on.query(text, params as Param[], options)).rows as SqlRow[]
+  return {
+    server,
+    async query(text, params, signal) {
+      signal.throwIfAborted()
+      return run(db, text, params)
+    },
+    transaction: (work, signal) => db.transaction((tx) => {
+      signal.throwIfAborted()
+      return work((text, params = []) => run(tx, text, params))
+    }) as Promise<never>,
+    close: () => (closed ??= leave(started)),
+  }
+}
+
+async function start(folder: string | undefined): Promise<{ readonly db: PGlite; readonly server: string; close(): Promise<void> }> {
+  const missing = (cause: unknown): never => {
+    throw new InlayError('DRIVER_MISSING', 'The drivers of "pglite:" are not installed. Install them with "npm install @electric-sql/pglite@0.5.14 @electric-sql/pglite-pgvector@0.0.15".', { cause })
+  }
+  const [{ PGlite: Database }, { vector }] = await Promise.all([import('@electric-sql/pglite').catch(missing), import('@electric-sql/pglite-pgvector').catch(missing)])
+  const unlock = folder === undefined ? async () => {} : await lockFolder(folder)
+  try {
+    const db = await Database.create({ ...(folder === undefined ? {} : { dataDir: folder }), extensions: { vector } })
+    const { rows } = await db.query<{ server_version: string }>('show server_version')
+    return {
+      db: db as unknown as PGlite, server: `PGlite (PostgreSQL ${rows[0]!.server_version.split(' ')[0]})`,
+      async close() {
+        await db.close()
+        await unlock()
+      },
+    }
+  } catch (error) {
+    await unlock()
+    throw error
+  }
+}

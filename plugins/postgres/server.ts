@@ -1,0 +1,76 @@
+/** A server over the driver `pg`. */
+import type { Pool, PoolClient } from 'pg'
+import { InlayError } from '../../core/errors.ts'
+import type { Param, Query, Sql, SqlRow } from './sql.ts'
+
+const connections = 8
+const connectMs = 10_000
+
+export async function connectServer(uri: string): Promise<Sql> {
+  const { default: pg } = await import('pg').catch((cause: unknown) => {
+    throw new InlayError('DRIVER_MISSING', 'The driver "pg" is not installed, which "postgres:" needs. Install it with "npm install pg".', { cause })
+  })
+  const config = { connectionString: uri, types: { getTypeParser: () => (value: unknown) => value }, connectionTimeoutMillis: connectMs }
+  const pool: Pool = new pg.Pool({ ...config, max: connections, application_name: 'inlay' } as never)
+  pool.on('error', () => {})                                               // an idle connection that breaks is replaced when it is needed
+
+  /** Tells the server to stop what the client runs. The client is not used by others before this has ended, so nothing else is hit. */
+  const cancel = async (client: PoolClient): Promise<void> => {
+    const other = new pg.Client(config as never)
+    other.on('error', () => {})
+    try {
+      await other.connect()
+      await other.query('select pg_cancel_backend($1)', [(client as unknown as { processID: number }).processID])
+    } catch {
+      // The statement then ends by itself.
+    } finally {
+      await other.end().catch(() => {})
+    }
+  }
+  const on = async <T>(signal: AbortSignal, work: (query: Query, client: PoolClient) => Promise<T>): Promise<T> => {
+    const client = await pool.connect()
+    let cancelling: Promise<void> | undefined, broken = false
+    const stop = (): void => { cancelling ??= cancel(client) }
+    const watch = (error: Error): void => { void error; broken = true }
+    client.on('error', watch)
+    signal.addEventListener('abort', stop, { once: true })
+    try {
+      signal.throwIfAborted()
+      return await work(async (text, params = []) => {
+        signal.throwIfAborted()
+        return (await client.query(text, params as Param[])).rows as readonly SqlRow[]
+      }, client)
+    } catch (error) {
+      broken ||= typeof (error as { code?: unknown }).code !== 'string' || !/^[0-9A-Z]{5}$/.test((error as { code: string }).code)
+      throw error
+    } finally {
+      signal.removeEventListener('abort', stop)
+      await cancelling
+      client.removeListener('error', watch)
+      client.release(broken)
+    }
+  }
+  const sql: Sql = {
+    server: '',
+    query: (text, params, signal) => on(signal, (query) => query(text, params)),
+    transaction: (work, signal) => on(signal, async (query, client) => {
+      await query('begin')
+      try {
+        const result = await work(query)
+        await query('commit')
+        return result
+      } catch (error) {
+        await client.query('rollback').catch(() => {})
+        throw error
+      }
+    }),
+    close: () => pool.end(),
+  }
+  try {
+    const rows = await sql.query('show server_version', [], new AbortController().signal)
+    return { ...sql, server: `PostgreSQL ${rows[0]!['server_version']!.split(' ')[0]}` }
+  } catch (error) {
+    await pool.end().catch(() => {})
+    throw error
+  }
+}
