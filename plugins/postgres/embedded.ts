@@ -7,13 +7,16 @@ import { InlayError } from '../../core/errors.ts'
 import { lockFolder } from './lock.ts'
 import type { Param, Sql, SqlRow } from './sql.ts'
 
-interface Shared { readonly opened: Promise<{ readonly db: PGlite; readonly server: string; close(): Promise<void> }>; uses: number }
+interface Started {
+  readonly db: PGlite
+  readonly server: string
+  /** Parameters and results pass as they are: text, or bytes in binary form. */
+  readonly raw: Readonly<Record<number, (value: unknown) => never>>
+  close(): Promise<void>
+}
+interface Shared { readonly opened: Promise<Started>; uses: number }
 
 const folders = new Map<string, Shared>()
-/** Parameters and results pass as they are: text, or bytes in binary form. */
-const raw = new Proxy({}, { get: () => (value: unknown) => value }) as Record<number, (value: never) => never>
-const options = { serializers: raw, parsers: raw } as const
-
 /** The folder of a URI; undefined for `pglite::memory:`. */
 export function folderOf(uri: string): string | undefined {
   const path = uri.slice('pglite:'.length)
@@ -43,9 +46,10 @@ export async function connectEmbedded(uri: string): Promise<Sql> {
   }
 }
 
-function open(started: Awaited<Shared['opened']>, leave: (started: Awaited<Shared['opened']>) => Promise<void>): Sql {
-  const { db, server } = started
+function open(started: Started, leave: (started: Started) => Promise<void>): Sql {
+  const { db, server, raw } = started
   let closed: Promise<void> | undefined
+  const options = { serializers: raw, parsers: raw }
   const run = async (on: PGlite | Transaction, text: string, params: readonly Param[]): Promise<readonly SqlRow[]> => (await on.query(text, params as Param[], options)).rows as SqlRow[]
   return {
     server,
@@ -61,17 +65,17 @@ function open(started: Awaited<Shared['opened']>, leave: (started: Awaited<Share
   }
 }
 
-async function start(folder: string | undefined): Promise<{ readonly db: PGlite; readonly server: string; close(): Promise<void> }> {
+async function start(folder: string | undefined): Promise<Started> {
   const missing = (cause: unknown): never => {
     throw new InlayError('DRIVER_MISSING', 'The drivers of "pglite:" are not installed. Install them with "npm install @electric-sql/pglite@0.5.14 @electric-sql/pglite-pgvector@0.0.15".', { cause })
   }
-  const [{ PGlite: Database }, { vector }] = await Promise.all([import('@electric-sql/pglite').catch(missing), import('@electric-sql/pglite-pgvector').catch(missing)])
+  const [{ PGlite: Database, types }, { vector }] = await Promise.all([import('@electric-sql/pglite').catch(missing), import('@electric-sql/pglite-pgvector').catch(missing)])
   const unlock = folder === undefined ? async () => {} : await lockFolder(folder)
   try {
     const db = await Database.create({ ...(folder === undefined ? {} : { dataDir: folder }), extensions: { vector } })
     const { rows } = await db.query<{ server_version: string }>('show server_version')
     return {
-      db: db as unknown as PGlite, server: `PGlite (PostgreSQL ${rows[0]!.server_version.split(' ')[0]})`,
+      db: db as unknown as PGlite, raw: Object.fromEntries([...Object.keys(types.parsers), ...Object.keys(types.serializers)].map((oid) => [oid, (value: unknown) => value as never])), server: `PGlite (PostgreSQL ${rows[0]!.server_version.split(' ')[0]})`,
       async close() {
         await db.close()
         await unlock()

@@ -1,0 +1,27 @@
+import { firstParty } from '/work/main/plugins/index.ts'
+import { open } from '/work/main/core/inlay.ts'
+import { model, step, vectorIndex, listener } from '/work/main/core/index.ts'
+const db = await open({ data: process.argv[2]!, config: false, namespace: 'n' + Date.now() }, firstParty)
+const docs = db.collection<{ text: string; n: number; big?: Uint8Array }>('docs')
+let calls = 0
+const up = model<string, string>('upper', { run: step('upper@1', (xs: readonly string[]) => { calls += xs.length; return xs.map((x) => { if (x === 'boom') throw new Error('no'); return x.toUpperCase() }) }) })
+const vec = model<string, Float32Array>('vec', { run: step('vec@1', (xs: readonly string[]) => xs.map((x) => Float32Array.from([x.length, x.charCodeAt(0) || 0]))), shape: [2] })
+const len = model<string, number>('len', { run: step('len@1', (xs: readonly string[]) => xs.map((x) => x.length)) })
+const u = await (await db.add(up)).listen(docs.find(), 'text')
+const l2 = await (await db.add(len)).listen(docs.find({ n: { $gt: 0 } }), u)
+const r = await docs.insert([{ text: 'a', n: 1, big: new Uint8Array(20000).fill(7) }, { text: 'boom', n: 2 }, { text: 'ccc', n: 0 }, { _id: 'x', text: 'dd', n: 3 }, { _id: 'x', text: 'dd', n: 3 }])
+console.log(r)
+console.log(await docs.find().toArray(), calls)
+console.log(await docs.update({ _id: 'x' }, { $set: { text: 'eee' } }), await docs.update({ _id: 'x' }, { $inc: { n: 1 } }), calls)
+console.log(await docs.findOne({ _id: 'x' }), l2.path)
+const v = await (await db.add(vec)).listen(docs.find(), 'text')
+const ix = await db.add(vectorIndex('ix', { indexing: v }))
+for await (const h of docs.like({ text: 'dd' }, ix, { n: 3 }).find()) console.log(h._id, h.score, h.text)
+console.log(await docs.find({ n: { $gte: 2 }, [u.path]: { $exists: true } }).like('x', ix).toArray())
+console.log(await docs.find({ n: { $gte: 2 }, text: { $size: 2 } }).sort({ n: -1 }).limit(2).explain())
+console.log(await db.show(), await db.verify({ deep: true, repair: true, graceMs: 0 }))
+console.log(String(await db.plan([listener({ model: up, on: 'docs', key: 'text' }), listener({ model: model<string, string>('upper', { run: step('upper@2', (xs: readonly string[]) => xs) }), on: 'docs', key: 'text' }), listener({ model: len, on: 'docs', key: 'text' })])))
+await db.add(listener({ model: model<string, string>('upper', { run: step('upper@2', (xs: readonly string[]) => xs.map((x) => x + '!')) }), on: 'docs', key: 'text' }))
+console.log(await docs.findOne({ _id: 'x' }), await db.show('listener'))
+console.log(await docs.delete({ _id: 'x' }), await docs.count?.())
+await db.close()

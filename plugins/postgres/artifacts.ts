@@ -1,0 +1,82 @@
+/** Artifacts as chunks of bytea. A head row names the generation of its chunks and is written last, so that a crash leaves no half artifact. */
+import type { ArtifactStore, Ctx } from '../../core/contract.ts'
+import { InlayError, quote } from '../../core/errors.ts'
+import { table, type Place } from './schema.ts'
+import { hexBytes, Params } from './sql.ts'
+
+const chunkBytes = 1024 * 1024
+const listRows = 1000
+
+export function artifactStore(place: Place): ArtifactStore {
+  const { sql } = place, heads = table(place, '_artifacts'), chunks = table(place, '_chunks')
+  return {
+    async write(id, body, { signal }) {
+      // Content is named by its hash: what is there already is the same, and only gets younger.
+      if ((await sql.query(`update ${heads} set written = now() where id = $1 returning id`, [id], signal)).length > 0) return
+      const generation = crypto.randomUUID()
+      let bytes = 0, n = 0
+      try {
+        for await (const chunk of inChunks(body)) {
+          await sql.query(`insert into ${chunks} (id, generation, n, data) values ($1, $2::uuid, $3::int, $4::bytea)`, [id, generation, String(n++), chunk], signal)
+          bytes += chunk.byteLength
+        }
+        await sql.query(`insert into ${heads} (id, generation, bytes) values ($1, $2::uuid, $3::bigint) on conflict (id) do update set written = now()`, [id, generation, String(bytes)], signal)
+      } finally {
+        // Chunks of a body that broke off, and of whoever lost a race for the head. A day old ones belong to dead processes.
+        await sql.query(`delete from ${chunks} c where not exists (select from ${heads} h where h.id = c.id and h.generation = c.generation) and ((c.id = $1 and c.generation = $2::uuid) or c.written < now() - interval '1 day')`, [id, generation], new AbortController().signal)
+      }
+    },
+    async *read(id, { offset, length }, ctx) {
+      const [head] = await sql.query(`select generation, bytes from ${heads} where id = $1`, [id], ctx.signal)
+      if (head === undefined) throw new InlayError('NOT_FOUND', `There is no artifact ${quote(id)}.`)
+      const end = Math.min(Number(head['bytes']), length === undefined ? Number(head['bytes']) : offset + length)
+      for (let n = Math.floor(offset / chunkBytes); n * chunkBytes < end; n++) {
+        const [row] = await sql.query(`select data from ${chunks} where id = $1 and generation = $2::uuid and n = $3::int`, [id, head['generation']!, String(n)], ctx.signal)
+        if (row === undefined) throw new InlayError('CORRUPT', `The artifact ${quote(id)} lacks its part ${n}. Was it removed while it was read? Else restore it, or write it again.`)
+        yield hexBytes(row['data']!).slice(Math.max(0, offset - n * chunkBytes), end - n * chunkBytes)
+      }
+    },
+    async *readMany(ids, ctx) {
+      const p = new Params()
+      const rows = await sql.query(`select h.id, c.data from ${heads} h left join ${chunks} c on c.id = h.id and c.generation = h.generation where h.id = any(${p.add(ids)}::text[]) order by h.id, c.n`, p.list, ctx.signal)
+      for (let i = 0; i < rows.length;) {
+        const id = rows[i]!['id']!, parts: Uint8Array[] = []
+        for (; i < rows.length && rows[i]!['id'] === id; i++) if (rows[i]!['data'] !== null) parts.push(hexBytes(rows[i]!['data']!))
+        yield { id, bytes: parts.length === 1 ? parts[0]! : Buffer.concat(parts) }
+      }
+    },
+    list: (ctx) => pages(ctx),
+    async remove(ids, { signal }) {
+      const p = new Params(), list = `${p.add(ids)}::text[]`
+      // Heads first: chunks without a head are nobody's, a head without chunks would be a damaged artifact.
+      await sql.query(`delete from ${heads} where id = any(${list})`, p.list, signal)
+      await sql.query(`delete from ${chunks} c where id = any(${list}) and not exists (select from ${heads} h where h.id = c.id)`, p.list, signal)
+    },
+  }
+
+  async function* pages(ctx: Ctx): AsyncIterable<readonly { readonly id: string; readonly bytes: number; readonly ageMs: number }[]> {
+    for (let after = ''; ;) {
+      const rows = await sql.query(`select id, bytes, extract(epoch from now() - written) * 1000 as age from ${heads} where id > $1 order by id limit ${listRows}`, [after], ctx.signal)
+      if (rows.length > 0) yield rows.map((row) => ({ id: row['id']!, bytes: Number(row['bytes']), ageMs: Number(row['age']) }))
+      if (rows.length < listRows) return
+      after = rows.at(-1)!['id']!
+    }
+  }
+}
+
+/** The same bytes in pieces of `chunkBytes`, without joining more than one piece. */
+async function* inChunks(body: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  let parts: Uint8Array[] = [], size = 0
+  for await (let part of body) {
+    while (size + part.byteLength >= chunkBytes) {
+      const take = chunkBytes - size
+      yield Buffer.concat([...parts, part.subarray(0, take)])
+      part = part.subarray(take)
+      parts = []
+      size = 0
+    }
+    if (part.byteLength > 0) parts.push(part.slice())
+    size += part.byteLength
+  }
+  if (size > 0) yield Buffer.concat(parts)
+}

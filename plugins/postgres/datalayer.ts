@@ -1,0 +1,359 @@
+/** Rows, slots, settle: each call one statement, or one transaction. Scans go by key, page by page, so that nothing is held between two of them. */
+import type { Ctx, DataCapabilities, Datalayer, Doc, Filter, Key, Mark, Outcome, Query as ContractQuery, Row, Slot, Value, Write, Written } from '../../core/contract.ts'
+import { decode, encode } from '../../core/encoding.ts'
+import { InlayError, messageOf, quote } from '../../core/errors.ts'
+import { setOwn } from '../../core/value.ts'
+import { compileFilter } from './filter.ts'
+import { createCollection, createSlot, drop, maxDims, table, type Place } from './schema.ts'
+import { columnOf } from './shape.ts'
+import { boolArray, intArray, jsonbArray, Params, textArray, type Query, type SqlRow } from './sql.ts'
+
+const findRows = 1000
+const staleRows = 500
+
+/** A collection, or a slot with many outputs read as one: its FROM item is `d`. */
+interface Source { readonly from: string; readonly key: string; readonly rev: string; readonly doc: string; readonly only: string }
+
+export function capabilitiesOf(place: Place): DataCapabilities {
+  return Object.freeze({
+    filters: ['and', 'or', 'not', 'eq', 'lt', 'lte', 'gt', 'gte', 'in', 'null', 'exists', 'prefix', 'keys'] as const, order: false, durable: true,
+    writers: place.sql.server.startsWith('PGlite') ? 'one-process' : 'many', notices: 'none', foreign: true,
+    refuses: ['nul'] as const, loses: ['field-order'] as const, limits: { ops: 5000, keys: 20_000, dims: maxDims, nameBytes: 63, keyBytes: 2000 },
+    notes: [
+      'jsonb keeps no order of fields; it matters only when a sort compares two objects.', 'Text cannot hold the NUL character.',
+      ...(place.vectors === undefined ? ['pgvector is not installed: vectors are kept as JSON and searched in the process of Inlay.'] : []),
+    ],
+  } as const)
+}
+
+export class PostgresData implements Datalayer {
+  readonly capabilities: DataCapabilities
+  readonly #place: Place
+  readonly #slots = new Map<string, Slot>()
+
+  constructor(place: Place) {
+    this.#place = place
+    this.capabilities = capabilitiesOf(place)
+  }
+
+  create(collection: Parameters<Datalayer['create']>[0], ctx: Ctx): Promise<void> {
+    return createCollection(this.#place, collection, ctx.signal)
+  }
+  drop(name: string, ctx: Ctx): Promise<void> {
+    return drop(this.#place, name, ctx.signal)
+  }
+  async list(ctx: Ctx): Promise<Awaited<ReturnType<Datalayer['list']>>> {
+    const rows = await this.#place.sql.query(`select spec from ${table(this.#place, '_meta')} where kind = 'collection' order by name`, [], ctx.signal)
+    return rows.map((row) => JSON.parse(row['spec']!) as Awaited<ReturnType<Datalayer['list']>>[number])
+  }
+
+  async write(collection: string, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]> {
+    const { sql } = this.#place, t = table(this.#place, collection)
+    const kinds = new Set(ops.map((op) => (op.kind === 'patch' || (op.kind === 'put' && op.rev !== undefined) ? 'change' : op.kind)))
+    try {
+      if (kinds.size > 1) return await sql.transaction((query) => writeAll(query, t, ops), ctx.signal)
+      return await writeAll((text, params = []) => sql.query(text, params, ctx.signal), t, ops)
+    } catch (error) {
+      // What the server will not hold fails its statement: the batch is halved until it stands alone.
+      if (!isDataFault(error)) throw error
+      if (ops.length === 1) return [{ status: 'refused', key: ops[0]!.key ?? '', reason: messageOf(error) }]
+      const half = ops.length >> 1
+      return [...await this.write(collection, ops.slice(0, half), ctx), ...await this.write(collection, ops.slice(half), ctx)]
+    }
+  }
+
+  async *find(query: ContractQuery, ctx: Ctx): AsyncIterable<readonly Row[]> {
+    const { from, key, rev, doc, only } = this.#source(query.from), { skip = 0, limit } = query
+    if (query.order !== undefined) throw new InlayError('INTERNAL', 'This database does not sort, as its capabilities say.')
+    const slots = (query.slots ?? []).map((id) => ({ id, slot: this.#slot(id) }))
+    let after = query.after, left = limit ?? Number.POSITIVE_INFINITY
+    for (let first = true; left > 0; first = false) {
+      const p = new Params(), size = Math.min(findRows, left)
+      const columns = [`${key} as k`, `${rev} as r`, ...(query.fields === undefined ? [`${doc} as doc`] : query.fields.map((f, i) => `${doc} -> ${p.add(f)}::text as f${i}`))]
+      const joins = slots.map(({ id, slot }, i) => {
+        columns.push(outputColumn(slot, i))
+        return this.#outputJoin(id, slot, i, key)
+      })
+      const where = [only, this.#where(query.where, p, query.from), ...(after === undefined ? [] : [`${key} > ${p.add(after)}`])].join(' and ')
+      const rows = await this.#place.sql.query(`select ${columns.join(', ')} from ${from} ${joins.join(' ')} where ${where} order by ${key} limit ${size}${first && skip > 0 ? ` offset ${skip}` : ''}`, p.list, ctx.signal)
+      if (rows.length > 0) yield rows.map((row) => this.#row(row, query, slots))
+      if (rows.length < size) return
+      left -= rows.length
+      after = rows.at(-1)!['k']!
+    }
+  }
+  #row(row: SqlRow, query: Pick<ContractQuery, 'from' | 'fields'>, slots: readonly { readonly id: string; readonly slot: Slot }[]): Row {
+    const doc = this.#doc(row, query)
+    return { key: row['k']!, rev: row['r']!, doc, outputs: this.#outputs(row, slots) }
+  }
+  #doc(row: SqlRow, { from, fields }: Pick<ContractQuery, 'from' | 'fields'>): Doc {
+    let doc: Doc
+    if (fields === undefined) doc = decode(row['doc']!) as Doc
+    else {
+      const picked: Record<string, Value> = {}
+      for (const [i, field] of fields.entries()) if (row[`f${i}`] !== null) setOwn(picked, field, decode(row[`f${i}`]!))
+      doc = picked
+    }
+    const slot = this.#slots.get(from)
+    return slot?.shape.kind === 'vector' && Array.isArray(doc['value']) ? { ...doc, value: Float32Array.from(doc['value'] as readonly number[]) } : doc
+  }
+  #outputs(row: SqlRow, slots: readonly { readonly id: string; readonly slot: Slot }[]): Record<string, readonly Value[]> {
+    const outputs: Record<string, readonly Value[]> = {}
+    for (const [i, { id, slot }] of slots.entries()) {
+      const text = row[`o${i}`], column = columnOf(this.#place, slot.shape)
+      if (text === null || text === undefined) continue
+      outputs[id] = slot.many ? (JSON.parse(text) as readonly string[]).map((value) => column.read(value)) : [column.read(text)]
+    }
+    return outputs
+  }
+
+  async count(query: ContractQuery, ctx: Ctx): Promise<number> {
+    const { from, key, only } = this.#source(query.from), p = new Params()
+    const where = [only, this.#where(query.where, p, query.from), ...(query.after === undefined ? [] : [`${key} > ${p.add(query.after)}`])].join(' and ')
+    const [row] = await this.#place.sql.query(`select count(*) as n from ${from} where ${where}`, p.list, ctx.signal)
+    return Number(row!['n'])
+  }
+
+  async openSlot(slot: Slot, ctx: Ctx): Promise<{ readonly filters: boolean }> {
+    await createSlot(this.#place, slot, this.#slots.has(slot.collection), ctx.signal)
+    this.#slots.set(slot.id, slot)
+    return { filters: slot.shape.kind === 'json' && !slot.many }
+  }
+  async dropSlot(id: string, ctx: Ctx): Promise<void> {
+    await drop(this.#place, id, ctx.signal)
+    this.#slots.delete(id)
+  }
+
+  async *rows(slot: Slot, which: 'stale' | 'failed' | 'all', keys: readonly Key[] | 'all', ctx: Ctx): AsyncIterable<readonly Row[]> {
+    const { from, key, doc, only } = this.#source(slot.collection), upstream = this.#upstream(slot)
+    const ups = slot.upstream.map((id) => ({ id, slot: this.#slot(id) }))
+    const test = which === 'stale' ? `(o.key is null or o.rev <> ${upstream.rev})` : which === 'failed' ? 'o.err is not null' : 'true'
+    for (let after: Key | undefined; ;) {
+      const p = new Params()
+      const columns = [`${key} as k`, `${upstream.rev} as r`, 'o.rev as mr', 'o.hash as mh', 'o.err as me', 'o.tries as mt', 'o.none as mn', ...(slot.fields === undefined ? [`${doc} as doc`] : slot.fields.map((f, i) => `${doc} -> ${p.add(f)}::text as f${i}`))]
+      const joins = ups.map(({ id, slot: up }, i) => {
+        columns.push(outputColumn(up, i))
+        return this.#outputJoin(id, up, i, key)
+      })
+      const where = [only, test, upstream.current, this.#where(slot.where, p, slot.collection), ...(keys === 'all' ? [] : [`${key} = any(${p.add(keys)}::text[])`]), ...(after === undefined ? [] : [`${key} > ${p.add(after)}`])].join(' and ')
+      const rows = await this.#place.sql.query(`select ${columns.join(', ')} from ${from} ${upstream.join} ${joins.join(' ')} left join ${table(this.#place, slot.id)} o on o.key = ${key} and o.off = ${markOffset(slot)} where ${where} order by ${key} limit ${staleRows}`, p.list, ctx.signal)
+      if (rows.length > 0) {
+        yield rows.map((row): Row => ({
+          key: row['k']!, rev: row['r']!, doc: this.#doc(row, { from: slot.collection, ...(slot.fields === undefined ? {} : { fields: slot.fields }) }), outputs: this.#outputs(row, ups),
+          ...(row['mr'] === null ? {} : { mark: { rev: row['mr']!, hash: row['mh']!, ...(row['me'] === null ? {} : { error: row['me']! }), ...(row['mt'] === null ? {} : { tries: Number(row['mt']) }), ...(isTrue(row['mn']) ? { none: true as const } : {}) } satisfies Mark }),
+        }))
+      }
+      if (rows.length < staleRows) return
+      after = rows.at(-1)!['k']!
+    }
+  }
+
+  async tally(slot: Slot, ctx: Ctx): Promise<Awaited<ReturnType<Datalayer['tally']>>> {
+    const { from, key, only } = this.#source(slot.collection), upstream = this.#upstream(slot), t = table(this.#place, slot.id), p = new Params()
+    const where = `${only} and ${upstream.valued} and ${this.#where(slot.where, p, slot.collection)}`
+    const current = `o.rev = ${upstream.rev} and ${upstream.current}`
+    const [row] = await this.#place.sql.query(`select count(*) as rows, count(*) filter (where o.key is null) as missing, count(*) filter (where o.key is not null and not (${current})) as stale, count(*) filter (where o.err is not null and ${current}) as failed,
+      (select count(*) from ${t} o where o.off = ${markOffset(slot)} and not exists (select from ${from} ${upstream.join} where ${key} = o.key and ${where})) as orphaned
+      from ${from} ${upstream.join} left join ${t} o on o.key = ${key} and o.off = ${markOffset(slot)} where ${where}`, p.list, ctx.signal)
+    return { rows: Number(row!['rows']), missing: Number(row!['missing']), stale: Number(row!['stale']), failed: Number(row!['failed']), orphaned: Number(row!['orphaned']) }
+  }
+
+  async settle(slot: Slot, outcomes: readonly Outcome[], ctx: Ctx): Promise<readonly Key[]> {
+    const marks = this.#marks(slot, outcomes), { sql } = this.#place
+    const accepted = slot.many
+      ? await sql.transaction(async (query) => {
+        const rows = await query(marks.text, marks.params)
+        const keys = new Set(rows.map((row) => row['key']!))
+        await this.#replaceMany(slot, outcomes.filter((o) => keys.has(o.key) && o.kind !== 'same'), query)
+        return keys
+      }, ctx.signal)
+      : new Set((await sql.query(marks.text, marks.params, ctx.signal)).map((row) => row['key']!))
+    return outcomes.filter((o) => !accepted.has(o.key)).map((o) => o.key)
+  }
+  /** The row is the fence: it is locked and compared in the statement that stores. Without the lock a concurrent delete would leave an orphan. */
+  #marks(slot: Slot, outcomes: readonly Outcome[]): { readonly text: string; readonly params: Params['list'] } {
+    const { from, key, only } = this.#source(slot.collection), upstream = this.#upstream(slot), t = table(this.#place, slot.id), off = markOffset(slot), column = columnOf(this.#place, slot.shape)
+    const p = new Params()
+    const lists = [
+      `${p.add(textArray(outcomes.map((o) => o.key)))}::text[]`, `${p.add(textArray(outcomes.map((o) => o.rev)))}::text[]`, `${p.add(textArray(outcomes.map((o) => o.hash)))}::text[]`,
+      `${p.add(textArray(outcomes.map((o) => o.kind)))}::text[]`, `${p.add(textArray(outcomes.map((o) => (o.kind === 'error' ? o.error.replaceAll('\0', '\uFFFD').toWellFormed() : null))))}::text[]`,
+      `${p.add(intArray(outcomes.map((o) => (o.kind === 'error' ? o.tries : 0))))}::int[]`,
+      `${p.add(column.param(outcomes.map((o) => (o.kind === 'values' && !slot.many ? o.values[0] : undefined))))}::${column.list}`,
+    ]
+    return {
+      params: p.list,
+      text: `with ok as materialized (select v.* from unnest(${lists.join(', ')}) v(key, rev, hash, kind, err, tries, value) join ${from} on ${key} = v.key ${upstream.join} where ${only} and ${upstream.rev} = v.rev and ${upstream.current} for share of d),
+        stored as (insert into ${t} as o (key, off, rev, hash, err, tries, none, value) select key, ${off}, rev, hash, err, case when kind = 'error' then tries end, kind = 'skip', value from ok where kind <> 'same' order by key
+          on conflict (key, off) do update set rev = excluded.rev, hash = excluded.hash, err = excluded.err, tries = excluded.tries, none = excluded.none, value = excluded.value returning o.key),
+        moved as (update ${t} o set rev = ok.rev from ok where ok.kind = 'same' and o.key = ok.key and o.off = ${off} and o.hash = ok.hash returning o.key)
+        select key from stored union all select key from moved`,
+    }
+  }
+  /** A value that stays keeps its row and its rev, so that what was derived from it stays too; those that are gone take theirs along. */
+  async #replaceMany(slot: Slot, outcomes: readonly Outcome[], query: Query): Promise<void> {
+    if (outcomes.length === 0) return
+    const t = table(this.#place, slot.id), column = columnOf(this.#place, slot.shape)
+    const valuesOf = (o: Outcome): readonly Value[] => (o.kind === 'values' ? o.values : [])
+    const gone = new Params()
+    await query(`delete from ${t} o using unnest(${gone.add(textArray(outcomes.map((o) => o.key)))}::text[], ${gone.add(intArray(outcomes.map((o) => valuesOf(o).length)))}::int[]) v(key, n) where o.key = v.key and o.off >= v.n`, gone.list)
+    const flat = outcomes.flatMap((o) => valuesOf(o).map((value, off) => ({ key: o.key, off, value })))
+    if (flat.length === 0) return
+    const p = new Params()
+    await query(`insert into ${t} as o (key, off, rev, hash, value) select key, off, md5(value::text), '', value from unnest(${p.add(textArray(flat.map((f) => f.key)))}::text[], ${p.add(intArray(flat.map((f) => f.off)))}::int[], ${p.add(column.param(flat.map((f) => f.value)))}::${column.list}) v(key, off, value)
+      on conflict (key, off) do update set rev = excluded.rev, value = excluded.value where o.rev <> excluded.rev`, p.list)
+  }
+
+  async prune(slot: Slot, keys: readonly Key[] | 'all', ctx: Ctx): Promise<number> {
+    const { from, key, only } = this.#source(slot.collection), upstream = this.#upstream(slot), p = new Params()
+    const hint = keys === 'all' ? 'true' : `o.key = any(${p.add(keys)}::text[])`
+    const [row] = await this.#place.sql.query(`with gone as (delete from ${table(this.#place, slot.id)} o where ${hint} and not exists (select from ${from} ${upstream.join} where ${key} = o.key and ${only} and ${upstream.valued} and ${this.#where(slot.where, p, slot.collection)}) returning o.off)
+      select count(*) as n from gone where off = ${markOffset(slot)}`, p.list, ctx.signal)
+    return Number(row!['n'])
+  }
+
+  async native(statement: unknown, ctx: Ctx): Promise<unknown> {
+    const { text, params = [] } = typeof statement === 'string' ? { text: statement } : statement as { readonly text: string; readonly params?: Params['list'] }
+    return this.#place.sql.query(text, params, ctx.signal)
+  }
+
+  /** Nearest outputs with their rows, in one statement. `distance` is SQL over `o.value`. */
+  async nearest(slot: Slot, distance: (add: Params['add']) => string, k: number, query: ContractQuery | undefined, ctx: Ctx): Promise<readonly { readonly row: Row; readonly offset: number; readonly distance: number }[]> {
+    const { from, key, rev, doc, only } = this.#source(slot.collection), p = new Params(), of: ContractQuery = query ?? { from: slot.collection, fields: [] }
+    const slots = (of.slots ?? []).map((id) => ({ id, slot: this.#slot(id) }))
+    const columns = [`${key} as k`, `${rev} as r`, 'o.off', `${distance(p.add)} as distance`, ...(of.fields === undefined ? [`${doc} as doc`] : of.fields.map((f, i) => `${doc} -> ${p.add(f)}::text as f${i}`))]
+    const joins = slots.map(({ id, slot: out }, i) => {
+      columns.push(outputColumn(out, i))
+      return this.#outputJoin(id, out, i, key)
+    })
+    const rows = await this.#place.sql.query(`select * from (select ${columns.join(', ')} from ${table(this.#place, slot.id)} o join ${from} on ${key} = o.key ${joins.join(' ')} where o.value is not null and ${only} and ${this.#where(of.where, p, of.from)}) found where distance <> 'NaN'::float8 order by distance, k, off limit ${k}`, p.list, ctx.signal)
+    return rows.map((row) => ({ row: this.#row(row, of, slots), offset: Number(row['off']), distance: Number(row['distance']) }))
+  }
+
+  #slot(id: string): Slot {
+    const slot = this.#slots.get(id)
+    if (slot === undefined) throw new InlayError('NOT_FOUND', `The slot ${quote(id)} is not open here. Open it first.`)
+    return slot
+  }
+
+  #source(of: string): Source {
+    const slot = this.#slots.get(of)
+    if (slot === undefined) return { from: `${table(this.#place, of)} d`, key: 'd._id', rev: 'd._rev::text', doc: 'd.doc', only: 'true' }
+    const value = slot.shape.kind === 'vector' && this.#place.vectors !== undefined ? 'd.value::real[]' : 'd.value'
+    return { from: `${table(this.#place, of)} d`, key: 'd.id', rev: 'd.rev', doc: `jsonb_build_object('value', ${value}, 'source', d.key, 'offset', d.off)`, only: 'd.off >= 0' }
+  }
+
+  /** Joins to the marks of what a slot reads: its composite rev, whether all of it has values, and whether all of it is current. */
+  #upstream(slot: Slot): { readonly join: string; readonly rev: string; readonly valued: string; readonly current: string } {
+    const { key, rev: own } = this.#source(slot.collection), joined = new Map<string, string>()
+    const visit = (of: Slot): { readonly rev: string; readonly valued: readonly string[]; readonly current: readonly string[] } => {
+      let rev = own
+      const valued: string[] = [], current: string[] = []
+      for (const id of of.upstream) {
+        const up = this.#slot(id), alias = `u_${id}`, inner = visit(up)
+        joined.set(id, `left join ${table(this.#place, id)} ${alias} on ${alias}.key = ${key} and ${alias}.off = ${markOffset(up)}`)
+        valued.push(`${alias}.key is not null and ${alias}.err is null and not ${alias}.none`)
+        current.push(...inner.current, `${alias}.rev = ${inner.rev}`)
+        rev += ` || '|' || ${alias}.hash`
+      }
+      return { rev, valued, current }
+    }
+    const { rev, valued, current } = visit(slot)
+    const all = [...valued].join(' and ') || 'true'
+    return { join: [...joined.values()].join(' '), rev, valued: all, current: [all, ...current].join(' and ') }
+  }
+
+  #outputJoin(id: string, slot: Slot, i: number, key: string): string {
+    const t = table(this.#place, id)
+    return slot.many
+      ? `left join lateral (select (select coalesce(json_agg(v.value::text order by v.off), '[]') from ${t} v where v.key = m.key and v.off >= 0) as value from ${t} m where m.key = ${key} and m.off = -1 and m.err is null and not m.none) j${i} on true`
+      : `left join ${t} j${i} on j${i}.key = ${key} and j${i}.off = 0`
+  }
+
+  #where(filter: Filter | undefined, p: Params, from: string): string {
+    if (filter === undefined) return 'true'
+    const { key, doc } = this.#source(from)
+    return compileFilter(filter, {
+      key, param: p.add,
+      json: (path) => (path.slot === undefined ? { root: doc, at: path.at }
+        : { root: `coalesce((select jsonb_build_object('v', s.value) from ${table(this.#place, path.slot)} s where s.key = ${key} and s.off = 0 and s.value is not null), '{}'::jsonb)`, at: ['v', ...path.at] }),
+    })
+  }
+}
+
+function outputColumn(slot: Slot, i: number): string {
+  return slot.many ? `j${i}.value as o${i}` : `j${i}.value::text as o${i}`
+}
+function markOffset(slot: Slot): number {
+  return slot.many ? -1 : 0
+}
+function isTrue(text: string | null | undefined): boolean {
+  return text === 't' || text === 'true'
+}
+
+/** SQLSTATE classes of values that the server will not hold. */
+function isDataFault(error: unknown): boolean {
+  return /^(22|54)/.test(String((error as { readonly code?: unknown }).code))
+}
+
+/** At most one statement per kind of operation, keys in order, so that writers rarely wait for each other in a circle. */
+async function writeAll(query: Query, t: string, ops: readonly Write[]): Promise<readonly Written[]> {
+  const written: Written[] = []
+  const of = (test: (op: Write) => boolean): readonly number[] => ops.flatMap((op, i) => (test(op) ? [i] : [])).sort((a, b) => (keyOf(ops[a]!) < keyOf(ops[b]!) ? -1 : 1))
+  const revsOf = (rows: readonly SqlRow[]): ReadonlyMap<string, string> => new Map(rows.map((row) => [row['_id']!, row['_rev']!]))
+  await insert(of((op) => op.kind === 'insert'))
+  await put(of((op) => op.kind === 'put' && op.rev === undefined))
+  await change(of((op) => op.kind === 'patch' || (op.kind === 'put' && op.rev !== undefined)))
+  await remove(of((op) => op.kind === 'remove'))
+  return written
+
+  async function insert(at: readonly number[]): Promise<void> {
+    if (at.length === 0) return
+    const keys = at.map((i) => ops[i]!.key ?? crypto.randomUUID()), p = new Params()
+    const revs = revsOf(await query(`insert into ${t} (_id, doc) select * from unnest(${p.add(textArray(keys))}::text[], ${p.add(jsonbArray(at.map((i) => encode((ops[i] as { readonly doc: Doc }).doc))))}::jsonb[]) on conflict (_id) do nothing returning _id, _rev`, p.list))
+    for (const [n, i] of at.entries()) {
+      const key = keys[n]!, rev = revs.get(key)
+      written[i] = rev === undefined ? { status: 'exists', key } : { status: 'done', key, rev }
+    }
+  }
+  async function put(at: readonly number[]): Promise<void> {
+    if (at.length === 0) return
+    const p = new Params()
+    const revs = revsOf(await query(`insert into ${t} (_id, doc) select * from unnest(${p.add(textArray(at.map((i) => keyOf(ops[i]!))))}::text[], ${p.add(jsonbArray(at.map((i) => encode((ops[i] as { readonly doc: Doc }).doc))))}::jsonb[]) on conflict (_id) do update set doc = excluded.doc returning _id, _rev`, p.list))
+    for (const i of at) written[i] = { status: 'done', key: keyOf(ops[i]!), rev: revs.get(keyOf(ops[i]!))! }
+  }
+  async function change(at: readonly number[]): Promise<void> {
+    if (at.length === 0) return
+    const p = new Params()
+    const lists = [
+      `${p.add(textArray(at.map((i) => keyOf(ops[i]!))))}::text[]`, `${p.add(textArray(at.map((i) => (ops[i] as { readonly rev?: string }).rev ?? null)))}::text[]`, `${p.add(boolArray(at.map((i) => ops[i]!.kind === 'put')))}::boolean[]`,
+      `${p.add(jsonbArray(at.map((i) => { const op = ops[i]!; return encode(op.kind === 'patch' ? op.set : (op as { readonly doc: Doc }).doc) })))}::jsonb[]`,
+      `${p.add(jsonbArray(at.map((i) => { const op = ops[i]!; return encode(op.kind === 'patch' ? [...op.unset] : []) })))}::jsonb[]`,
+    ]
+    const revs = revsOf(await query(`update ${t} d set doc = case when v.put then v.doc else (d.doc - array(select jsonb_array_elements_text(v.unset))) || v.doc end from unnest(${lists.join(', ')}) v(key, rev, put, doc, unset) where d._id = v.key and (v.rev is null or d._rev::text = v.rev) returning d._id, d._rev`, p.list))
+    await finish(at, (key) => { const rev = revs.get(key); return rev === undefined ? undefined : { status: 'done', key, rev } })
+  }
+  async function remove(at: readonly number[]): Promise<void> {
+    if (at.length === 0) return
+    const p = new Params()
+    const rows = await query(`delete from ${t} d using unnest(${p.add(textArray(at.map((i) => keyOf(ops[i]!))))}::text[], ${p.add(textArray(at.map((i) => (ops[i] as { readonly rev?: string }).rev ?? null)))}::text[]) v(key, rev) where d._id = v.key and (v.rev is null or d._rev::text = v.rev) returning d._id`, p.list)
+    const gone = new Set(rows.map((row) => row['_id']!))
+    await finish(at, (key) => (gone.has(key) ? { status: 'done', key } : undefined))
+  }
+  /** What was not done is there with another rev, or not there. */
+  async function finish(at: readonly number[], done: (key: Key) => Written | undefined): Promise<void> {
+    const lost: number[] = []
+    for (const i of at) {
+      const result = done(keyOf(ops[i]!))
+      if (result === undefined) lost.push(i)
+      else written[i] = result
+    }
+    if (lost.length === 0) return
+    const p = new Params()
+    const there = new Set((await query(`select _id from ${t} where _id = any(${p.add(lost.map((i) => keyOf(ops[i]!)))}::text[])`, p.list)).map((row) => row['_id']!))
+    for (const i of lost) written[i] = { status: there.has(keyOf(ops[i]!)) ? 'moved' : 'missing', key: keyOf(ops[i]!) }
+  }
+}
+
+function keyOf(op: Write): Key {
+  return op.key ?? ''
+}

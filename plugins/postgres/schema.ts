@@ -1,0 +1,124 @@
+/** Tables of a namespace: `_meta` lists collections and slots; each is a table. */
+import type { Collection, Shape, Slot } from '../../core/contract.ts'
+import { InlayError, quote } from '../../core/errors.ts'
+import { name, Params, type Query, type Sql } from './sql.ts'
+
+const format = '1'
+/** Beyond these pgvector's type and its text form end. */
+export const maxDims = 16_000
+
+/** Where a namespace lies, and what the server has. */
+export interface Place {
+  readonly sql: Sql
+  readonly namespace: string
+  /** Schema of pgvector; undefined where it is not installed, and vectors are kept as JSON. */
+  readonly vectors: { readonly schema: string; readonly oid: number; readonly version: string } | undefined
+}
+
+export function table({ namespace }: Pick<Place, 'namespace'>, of: string): string {
+  return `${name(namespace)}.${name(of)}`
+}
+
+/** DDL of one namespace at a time: `if not exists` alone fails when two do it at once. */
+export async function exclusively<T>(sql: Sql, namespace: string, signal: AbortSignal, work: (query: Query) => Promise<T>): Promise<T> {
+  return sql.transaction(async (query) => {
+    await query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [`inlay:${namespace}`])
+    return work(query)
+  }, signal)
+}
+
+/** Makes the namespace, or checks that this Inlay understands the one that is there. */
+export async function openNamespace(sql: Sql, namespace: string, signal: AbortSignal): Promise<Place> {
+  const meta = table({ namespace }, '_meta')
+  const there = async (): Promise<string | undefined> => {
+    const [found] = await sql.query('select to_regclass($1)::text as t', [meta], signal)
+    if (found!['t'] === null) return undefined
+    const [row] = await sql.query(`select spec #>> '{}' as format from ${meta} where kind = 'format'`, [], signal)
+    return row?.['format'] ?? undefined
+  }
+  const vectors = await openVectors(sql, signal)
+  const found = await there()
+  if (found === undefined) {
+    await exclusively(sql, namespace, signal, async (query) => {
+      await query(`create schema if not exists ${name(namespace)}`)
+      await query(`create table if not exists ${meta} (kind text not null, name text collate "C" not null, spec jsonb not null, primary key (kind, name))`)
+      // Every write by anybody gives a new rev, also one that changes nothing: else two equal compare-and-sets would both win.
+      await query(`create or replace function ${table({ namespace }, '_bump')}() returns trigger language plpgsql as $$ begin new._rev := gen_random_uuid(); return new; end $$`)
+      await query(`create table if not exists ${table({ namespace }, '_artifacts')} (id text collate "C" primary key, generation uuid not null, bytes bigint not null, written timestamptz not null default now())`)
+      await query(`create table if not exists ${table({ namespace }, '_chunks')} (id text collate "C" not null, generation uuid not null, n int not null, data bytea not null, written timestamptz not null default now(), primary key (id, generation, n))`)
+      await query(`alter table ${table({ namespace }, '_chunks')} alter column data set storage external`)
+      await query(`insert into ${meta} values ('format', 'format', to_jsonb($1::text)) on conflict do nothing`, [format])
+    })
+  } else if (found !== format) {
+    throw new InlayError('PLUGIN_INCOMPATIBLE', `The namespace ${quote(namespace)} has the format ${quote(found)}; this Inlay knows ${quote(format)}. Use the Inlay that made it, or another namespace.`)
+  }
+  return { sql, namespace, vectors }
+}
+
+async function openVectors(sql: Sql, signal: AbortSignal): Promise<Place['vectors']> {
+  const find = async (): Promise<Place['vectors']> => {
+    const [row] = await sql.query(`select n.nspname as schema, t.oid::text as oid, e.extversion as version from pg_extension e join pg_namespace n on n.oid = e.extnamespace join pg_type t on t.typname = 'vector' and t.typnamespace = n.oid where e.extname = 'vector'`, [], signal)
+    return row === undefined ? undefined : { schema: row['schema']!, oid: Number(row['oid']), version: row['version']! }
+  }
+  const there = await find()
+  if (there !== undefined) return there
+  const [available] = await sql.query(`select 1 as yes from pg_available_extensions where name = 'vector'`, [], signal)
+  if (available === undefined) return undefined
+  try {
+    await exclusively(sql, 'vector', signal, (query) => query('create extension if not exists vector'))
+  } catch {
+    return undefined                                                       // a role without the right to: the notes say that vectors are searched in this process
+  }
+  return find()
+}
+
+export async function createCollection(place: Place, collection: Collection, signal: AbortSignal): Promise<void> {
+  const meta = table(place, '_meta'), t = table(place, collection.name)
+  if (collection.attached) throw new InlayError('UNSUPPORTED', `The collection ${quote(collection.name)} cannot be attached: this version keeps its own collections only.`)
+  const [there] = await place.sql.query(`select 1 as yes from ${meta} where kind = 'collection' and name = $1`, [collection.name], signal)
+  if (there !== undefined) return
+  await exclusively(place.sql, place.namespace, signal, async (query) => {
+    const [exists] = await query(`select to_regclass($1)::text as t, exists (select from ${meta} where kind = 'collection' and name = $2) as known`, [t, collection.name])
+    if (exists!['known'] === 't' || exists!['known'] === 'true') return
+    if (exists!['t'] !== null) throw new InlayError('CONFLICT', `The collection ${quote(collection.name)} cannot be made: the schema ${quote(place.namespace)} has another table of that name. Choose another name, or another namespace.`)
+    await query(`create table ${t} (_id text collate "C" primary key default gen_random_uuid()::text, _rev uuid not null, doc jsonb not null)`)
+    await query(`create trigger _bump before insert or update on ${t} for each row execute function ${table(place, '_bump')}()`)
+    await query(`insert into ${meta} values ('collection', $1, $2::jsonb)`, [collection.name, JSON.stringify(collection)])
+  })
+}
+
+/** The table of a slot: one row per output, and with `many` a row at offset -1 that carries the mark, so that an empty list is a known answer. */
+export async function createSlot(place: Place, slot: Slot, many: boolean, signal: AbortSignal): Promise<void> {
+  const meta = table(place, '_meta'), t = table(place, slot.id)
+  if (slot.shape.kind === 'vector' && slot.shape.dims > maxDims) throw new InlayError('UNSUPPORTED', `The output ${quote(slot.id)} has ${slot.shape.dims} dimensions; pgvector takes ${maxDims}.`)
+  const [there] = await place.sql.query(`select 1 as yes from ${meta} where kind = 'slot' and name = $1`, [slot.id], signal)
+  if (there !== undefined) return
+  const from = `${table(place, slot.collection)} (${many ? 'id' : '_id'})`
+  await exclusively(place.sql, place.namespace, signal, async (query) => {
+    await query(`create table if not exists ${t} (key text collate "C" not null references ${from} on delete cascade on update cascade, off int not null, rev text not null, hash text not null, err text, tries int, none boolean not null default false, value ${columnType(place, slot.shape)},${slot.many ? ` id text collate "C" generated always as (key || '#' || off::text) stored unique,` : ''} primary key (key, off))`)
+    await query(`insert into ${meta} values ('slot', $1, $2::jsonb) on conflict do nothing`, [slot.id, JSON.stringify({ collection: slot.collection })])
+  })
+}
+
+function columnType({ vectors }: Place, shape: Shape): string {
+  switch (shape.kind) {
+    case 'vector': return vectors === undefined ? 'jsonb' : `${name(vectors.schema)}.vector(${shape.dims})`
+    case 'boolean': return 'boolean'
+    case 'number': return 'double precision'
+    case 'string': return 'text'
+    case 'bytes': return 'bytea'
+    case 'json': return 'jsonb'
+  }
+}
+
+/** Drops a collection or slot with the slots derived from it. */
+export async function drop(place: Place, of: string, signal: AbortSignal): Promise<void> {
+  const meta = table(place, '_meta')
+  await exclusively(place.sql, place.namespace, signal, async (query) => {
+    const rows = await query(`with recursive derived(name) as (select $1::text union select m.name from ${meta} m join derived d on m.kind = 'slot' and m.spec ->> 'collection' = d.name) select m.name from derived d join ${meta} m on m.name = d.name and m.kind in ('slot', 'collection')`, [of])
+    for (const row of rows) await query(`drop table if exists ${table(place, row['name']!)} cascade`)
+    const params = new Params()
+    await query(`delete from ${meta} where kind in ('slot', 'collection') and name = any(${params.add(rows.map((row) => row['name']!))}::text[])`, params.list)
+  })
+}
+

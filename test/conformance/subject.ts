@@ -1,0 +1,246 @@
+/** A plugin under test: one connection in a namespace of its own, and short words for what most rules do. */
+import { expect } from 'vitest'
+import type { Config, Inlay } from '../../core/api.ts'
+import type { ArtifactStore, Connection, Ctx, DataCapabilities, Datalayer, Doc, Filter, Key, Outcome, Plugin, Query, Rev, Row, Slot, Value, VectorSearch, Write, Written } from '../../core/contract.ts'
+import { encode, hashOf } from '../../core/encoding.ts'
+import { InlayError } from '../../core/errors.ts'
+import { guardArtifacts, guardData, guardVectors, type Guard } from '../../core/guard.ts'
+import { open } from '../../core/inlay.ts'
+import { memory } from '../../core/memory.ts'
+import { rowArtifacts } from '../../core/row-artifacts.ts'
+import { redact } from '../../core/uri.ts'
+import { isDoc, same, setOwn } from '../../core/value.ts'
+import { memoryVectors } from '../../core/vectors.ts'
+
+export interface Settings {
+  /** Random filters of each differential test. */
+  readonly cases: number
+  readonly seed: number
+}
+/** What a connection gives, behind core's guards, with core's defaults for what is absent. */
+export interface Parts {
+  readonly connection: Connection
+  readonly data: Datalayer
+  /** Without the guards. */
+  readonly raw: Datalayer
+  readonly vectors: VectorSearch
+  readonly artifacts: ArtifactStore
+}
+/** What a test finds for a row: values, an error, or that the row is not selected. */
+export type Found = readonly Value[] | Error | 'skip' | 'same'
+
+export const live: Ctx = { signal: new AbortController().signal }
+
+export class Subject {
+  readonly plugin: Plugin
+  readonly uri: string
+  readonly namespace: string
+  readonly settings: Settings
+  readonly ctx: Ctx = live
+  #parts: Parts
+  #others: Connection[] = []
+  #inlay: Promise<Inlay> | undefined
+  #made = new Map<string, Promise<unknown>>()
+  #names = 0
+
+  private constructor(plugin: Plugin, uri: string, namespace: string, settings: Settings, parts: Parts) {
+    this.plugin = plugin
+    this.uri = uri
+    this.namespace = namespace
+    this.settings = settings
+    this.#parts = parts
+  }
+
+  static async connect(plugin: Plugin, uri: string, settings: Settings): Promise<Subject> {
+    const namespace = `c_${crypto.randomUUID().replaceAll('-', '').slice(0, 16)}`
+    return new Subject(plugin, uri, namespace, settings, await partsOf(plugin, uri, namespace))
+  }
+
+  get connection(): Connection { return this.#parts.connection }
+  get data(): Datalayer { return this.#parts.data }
+  get raw(): Datalayer { return this.#parts.raw }
+  get vectors(): VectorSearch { return this.#parts.vectors }
+  get artifacts(): ArtifactStore { return this.#parts.artifacts }
+  get capabilities(): DataCapabilities { return this.#parts.raw.capabilities }
+
+  /** Another connection to the same database, closed at the end. */
+  async another(namespace: string = this.namespace): Promise<Parts> {
+    const parts = await partsOf(this.plugin, this.uri, namespace)
+    this.#others.push(parts.connection)
+    return parts
+  }
+  /** Closes the connection and connects again. */
+  async reopen(): Promise<void> {
+    await this.#closeInlay()
+    await this.#parts.connection.close()
+    this.#parts = await partsOf(this.plugin, this.uri, this.namespace)
+    this.#made.clear()
+  }
+  /** The public API over this connection. */
+  async open(config: Partial<Config> = {}): Promise<Inlay> {
+    const { connection, raw } = this.#parts, { name, contract, classify } = this.plugin
+    const plugin: Plugin = {
+      name, contract, schemes: [this.uri.slice(0, this.uri.indexOf(':'))], ...(classify === undefined ? {} : { classify: classify.bind(this.plugin) }),
+      connect: async () => ({ server: connection.server, data: raw, ...(connection.vectors === undefined ? {} : { vectors: connection.vectors }), ...(connection.artifacts === undefined ? {} : { artifacts: connection.artifacts }), close: async () => {} }),
+    }
+    return open({ data: this.uri, plugins: [plugin], config: false, log: {}, middleware: this.plugin.middleware ?? [], ...config }, [])
+  }
+  /** One for the whole area. */
+  inlay(): Promise<Inlay> {
+    return this.#inlay ??= this.open()
+  }
+  async #closeInlay(): Promise<void> {
+    await (await this.#inlay)?.close()
+    this.#inlay = undefined
+  }
+  /** Makes what several rules of an area share. */
+  once<T>(what: string, make: () => Promise<T>): Promise<T> {
+    const made = (this.#made.get(what) ?? make()) as Promise<T>
+    this.#made.set(what, made)
+    return made
+  }
+
+  /** Drops all collections of the namespace and closes all connections. */
+  async close(): Promise<void> {
+    await this.#closeInlay()
+    for (const other of this.#others) await other.close()
+    try {
+      for (const { name } of await this.data.list(this.ctx)) await this.data.drop(name, this.ctx)
+    } finally {
+      await this.#parts.connection.close()
+    }
+  }
+
+  name(prefix = 'docs'): string {
+    return `${prefix}_${++this.#names}`
+  }
+  /** A new empty collection, or one with these rows. */
+  async collection(docs: Readonly<Record<Key, Doc>> = {}, name: string = this.name()): Promise<string> {
+    await this.data.create({ name, attached: false, track: 'notify' }, this.ctx)
+    if (Object.keys(docs).length > 0) await this.insert(name, docs)
+    return name
+  }
+  /** A new slot, opened. */
+  async slot(collection: string, of: Partial<Slot> = {}): Promise<Slot> {
+    const slot: Slot = { id: `s_${crypto.randomUUID().replaceAll('-', '').slice(0, 24)}`, collection, upstream: [], shape: { kind: 'json' }, many: false, ...of }
+    await this.data.openSlot(slot, this.ctx)
+    return slot
+  }
+
+  write(collection: string, ...ops: readonly Write[]): Promise<readonly Written[]> {
+    return this.data.write(collection, ops, this.ctx)
+  }
+  /** Inserts rows that must be new, and returns their revs. */
+  async insert(collection: string, docs: Readonly<Record<Key, Doc>>): Promise<Record<Key, Rev>> {
+    const entries = Object.entries(docs), written = await this.write(collection, ...entries.map(([key, doc]): Write => ({ kind: 'insert', key, doc })))
+    expect(written.map(({ key, status }) => `${key} ${status}`)).toEqual(entries.map(([key]) => `${key} done`))
+    return Object.fromEntries(written.map(({ key, rev }) => [key, rev!]))
+  }
+  async patch(collection: string, key: Key, set: Doc, unset: readonly string[] = []): Promise<Rev> {
+    const [written] = await this.write(collection, { kind: 'patch', key, set, unset })
+    expect(written).toMatchObject({ status: 'done', key })
+    return written!.rev!
+  }
+  async remove(collection: string, ...keys: readonly Key[]): Promise<void> {
+    const written = await this.write(collection, ...keys.map((key): Write => ({ kind: 'remove', key })))
+    expect(written.map((w) => w.status)).toEqual(keys.map(() => 'done'))
+  }
+  find(from: string, query: Omit<Query, 'from'> = {}): Promise<Row[]> {
+    return all(this.data.find({ from, ...query }, this.ctx))
+  }
+  async keys(from: string, where?: Filter): Promise<Key[]> {
+    return (await this.find(from, where === undefined ? {} : { where })).map((row) => row.key)
+  }
+  async row(from: string, key: Key, slots: readonly string[] = []): Promise<Row | undefined> {
+    const rows = await this.find(from, { where: { kind: 'keys', keys: [key] }, slots })
+    expect(rows.length).toBeLessThan(2)
+    return rows[0]
+  }
+  /** The settled values of one row. */
+  async output(slot: Slot, key: Key): Promise<readonly Value[] | undefined> {
+    return (await this.row(slot.collection, key, [slot.id]))?.outputs?.[slot.id]
+  }
+  rows(slot: Slot, which: 'stale' | 'failed' | 'all' = 'stale', keys: readonly Key[] | 'all' = 'all'): Promise<Row[]> {
+    return all(this.data.rows(slot, which, keys, this.ctx))
+  }
+  async offered(slot: Slot, which: 'stale' | 'failed' | 'all' = 'stale', keys: readonly Key[] | 'all' = 'all'): Promise<Key[]> {
+    return (await this.rows(slot, which, keys)).map((row) => row.key)
+  }
+  async at(slot: Slot, key: Key): Promise<Row> {
+    const [row, ...more] = await this.rows(slot, 'all', [key])
+    expect(row?.key).toBe(key)
+    expect(more).toEqual([])
+    return row!
+  }
+  /** Settles rows as they are now; returns the refused keys. */
+  async settle(slot: Slot, found: Readonly<Record<Key, Found>>): Promise<readonly Key[]> {
+    const rows = await this.rows(slot, 'all', Object.keys(found))
+    expect(rows.map((row) => row.key).sort()).toEqual(Object.keys(found).sort())
+    return this.data.settle(slot, rows.map((row) => outcome(row, found[row.key]!)), this.ctx)
+  }
+  /** As `settle`, where nothing may be refused. */
+  async give(slot: Slot, found: Readonly<Record<Key, Found>>): Promise<void> {
+    expect(await this.settle(slot, found)).toEqual([])
+  }
+
+  /** Throws where `actual` is not `expected` as this database keeps it. */
+  expectSame(actual: Value | undefined, expected: Value, what: string = 'the value'): void {
+    const wanted = this.capabilities.loses.includes('negative-zero') ? withoutNegativeZero(expected) : expected
+    if (!same(actual, wanted)) throw new Error(`${what} was written as ${show(wanted)} and is read as ${show(actual)}`)
+  }
+}
+
+async function partsOf(plugin: Plugin, uri: string, namespace: string): Promise<Parts> {
+  if (plugin.connect === undefined) throw new Error(`The plugin ${plugin.name} cannot connect.`)
+  const connection = await plugin.connect(uri, { namespace }, live)
+  const guard: Guard = { name: redact(uri), closed: false, classify: plugin.classify?.bind(plugin) ?? (() => undefined) }
+  // A plugin for vectors or artifacts only is tested with its rows in memory.
+  const raw = connection.data ?? (await memory.connect!('memory:', { namespace }, live)).data!
+  return { connection, raw, data: guardData(raw, guard), vectors: guardVectors(connection.vectors ?? memoryVectors(), guard), artifacts: guardArtifacts(connection.artifacts ?? rowArtifacts(raw), guard) }
+}
+
+/** What is to be stored for a row as it was read. */
+export function outcome(row: Row, found: Found, hash: string = hashOf([row.doc, (row.outputs ?? {}) as Doc])): Outcome {
+  const base = { key: row.key, rev: row.rev, hash }
+  if (found === 'skip' || found === 'same') return { ...base, kind: found }
+  return found instanceof Error ? { ...base, kind: 'error', error: found.message, tries: 1 } : { ...base, kind: 'values', values: found }
+}
+
+export async function all<T>(batches: AsyncIterable<readonly T[]>): Promise<T[]> {
+  const list: T[] = []
+  for await (const batch of batches) list.push(...batch)
+  return list
+}
+
+/** Documents `k000`, `k001`, … */
+export function many(n: number, doc: (i: number) => Doc): Record<Key, Doc> {
+  return Object.fromEntries(Array.from({ length: n }, (_, i) => [keyOf(i), doc(i)]))
+}
+export function keyOf(i: number): Key {
+  return `k${String(i).padStart(4, '0')}`
+}
+
+/** The code of the `InlayError` that `work` ends in. */
+export async function codeOf(work: Promise<unknown>): Promise<string> {
+  try {
+    await work
+  } catch (error) {
+    if (InlayError.is(error)) return error.code
+    throw error
+  }
+  return 'no error'
+}
+
+function withoutNegativeZero(value: Value): Value {
+  if (typeof value === 'number') return value + 0
+  if (Array.isArray(value)) return value.map((v: Value) => withoutNegativeZero(v))
+  if (!isDoc(value)) return value
+  const copy: Record<string, Value> = {}
+  for (const [name, v] of Object.entries(value)) setOwn(copy, name, withoutNegativeZero(v))
+  return copy
+}
+
+function show(value: Value | undefined): string {
+  const text = value === undefined ? 'nothing' : encode(value)
+  return text.length > 300 ? `${text.slice(0, 300)}… (${text.length} characters)` : text
+}
