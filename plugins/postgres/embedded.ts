@@ -10,13 +10,15 @@ import type { Param, Sql, SqlRow } from './sql.ts'
 interface Started {
   readonly db: PGlite
   readonly server: string
-  /** Parameters and results pass as they are: text, or bytes in binary form. */
-  readonly raw: Readonly<Record<number, (value: unknown) => never>>
+  /** Results pass as they are, as text. */
+  readonly parsers: Readonly<Record<number, (value: string) => string>>
   close(): Promise<void>
 }
 interface Shared { readonly opened: Promise<Started>; uses: number }
 
 const folders = new Map<string, Shared>()
+/** Parameters pass as they are, text or bytes in binary form, whatever their type: those of extensions too. */
+const serializers = new Proxy<Record<number, (value: unknown) => never>>({}, { get: () => (value: unknown) => value })
 /** The folder of a URI; undefined for `pglite::memory:`. */
 export function folderOf(uri: string): string | undefined {
   const path = uri.slice('pglite:'.length)
@@ -47,9 +49,9 @@ export async function connectEmbedded(uri: string): Promise<Sql> {
 }
 
 function open(started: Started, leave: (started: Started) => Promise<void>): Sql {
-  const { db, server, raw } = started
+  const { db, server, parsers } = started
   let closed: Promise<void> | undefined
-  const options = { serializers: raw, parsers: raw }
+  const options = { serializers, parsers }
   const run = async (on: PGlite | Transaction, text: string, params: readonly Param[]): Promise<readonly SqlRow[]> => (await on.query(text, params as Param[], options)).rows as SqlRow[]
   return {
     server,
@@ -75,7 +77,7 @@ async function start(folder: string | undefined): Promise<Started> {
     const db = await Database.create({ ...(folder === undefined ? {} : { dataDir: folder }), extensions: { vector } })
     const { rows } = await db.query<{ server_version: string }>('show server_version')
     return {
-      db: db as unknown as PGlite, raw: Object.fromEntries([...Object.keys(types.parsers), ...Object.keys(types.serializers)].map((oid) => [oid, (value: unknown) => value as never])), server: `PGlite (PostgreSQL ${rows[0]!.server_version.split(' ')[0]})`,
+      db: db as unknown as PGlite, parsers: Object.fromEntries(Object.keys(types.parsers).map((oid) => [oid, (value: string) => value])), server: `PGlite (PostgreSQL ${rows[0]!.server_version.split(' ')[0]})`,
       async close() {
         await db.close()
         await unlock()

@@ -115,7 +115,7 @@ function columnType({ vectors }: Place, shape: Shape): string {
 export async function drop(place: Place, of: string, signal: AbortSignal): Promise<void> {
   const meta = table(place, '_meta')
   await exclusively(place.sql, place.namespace, signal, async (query) => {
-    const rows = await query(`with recursive derived(name) as (select $1::text union select m.name from ${meta} m join derived d on m.kind = 'slot' and m.spec ->> 'collection' = d.name) select m.name from derived d join ${meta} m on m.name = d.name and m.kind in ('slot', 'collection')`, [of])
+    const rows = await query(`with recursive derived(name) as (select $1::text collate "C" union select m.name from ${meta} m join derived d on m.kind = 'slot' and m.spec ->> 'collection' = d.name) select m.name from derived d join ${meta} m on m.name = d.name and m.kind in ('slot', 'collection')`, [of])
     for (const row of rows) await query(`drop table if exists ${table(place, row['name']!)} cascade`)
     const params = new Params()
     await query(`delete from ${meta} where kind in ('slot', 'collection') and name = any(${params.add(rows.map((row) => row['name']!))}::text[])`, params.list)
