@@ -52,7 +52,7 @@ export class PostgresData implements Datalayer {
     const kinds = new Set(ops.map((op) => (op.kind === 'patch' || (op.kind === 'put' && op.rev !== undefined) ? 'change' : op.kind)))
     try {
       if (kinds.size > 1) return await sql.transaction((query) => writeAll(query, t, ops), ctx.signal)
-      return await writeAll((text, params = []) => sql.query(text, params, ctx.signal), t, ops)
+      return await writeAll((text, params = []) => sql.query(text, params, ctx.signal, 'prepared'), t, ops)
     } catch (error) {
       // What the server will not hold fails its statement: the batch is halved until it stands alone.
       if (!isDataFault(error)) throw error
@@ -162,12 +162,12 @@ export class PostgresData implements Datalayer {
     const marks = this.#marks(slot, outcomes), { sql } = this.#place
     const accepted = slot.many
       ? await sql.transaction(async (query) => {
-        const rows = await query(marks.text, marks.params)
+        const rows = await query(marks.text, marks.params, 'prepared')
         const keys = new Set(rows.map((row) => row['key']!))
         await this.#replaceMany(slot, outcomes.filter((o) => keys.has(o.key) && o.kind !== 'same'), query)
         return keys
       }, ctx.signal)
-      : new Set((await sql.query(marks.text, marks.params, ctx.signal)).map((row) => row['key']!))
+      : new Set((await sql.query(marks.text, marks.params, ctx.signal, 'prepared')).map((row) => row['key']!))
     return outcomes.filter((o) => !accepted.has(o.key)).map((o) => o.key)
   }
   /** The row is the fence: it is locked and compared in the statement that stores. Without the lock a concurrent delete would leave an orphan. */

@@ -1,4 +1,5 @@
 /** A server over the driver `pg`. */
+import { createHash } from 'node:crypto'
 import type { Pool, PoolClient } from 'pg'
 import { InlayError } from '../../core/errors.ts'
 import type { Param, Query, Sql, SqlRow } from './sql.ts'
@@ -36,9 +37,9 @@ export async function connectServer(uri: string): Promise<Sql> {
     signal.addEventListener('abort', stop, { once: true })
     try {
       signal.throwIfAborted()
-      return await work(async (text, params = []) => {
+      return await work(async (text, params = [], prepared) => {
         signal.throwIfAborted()
-        return (await client.query(text, params as Param[])).rows as readonly SqlRow[]
+        return (await client.query({ text, values: params as Param[], ...(prepared === undefined ? {} : { name: createHash('md5').update(text).digest('hex') }) })).rows as readonly SqlRow[]
       }, client)
     } catch (error) {
       broken ||= typeof (error as { code?: unknown }).code !== 'string' || !/^[0-9A-Z]{5}$/.test((error as { code: string }).code)
@@ -52,7 +53,7 @@ export async function connectServer(uri: string): Promise<Sql> {
   }
   const sql: Sql = {
     server: '',
-    query: (text, params, signal) => on(signal, (query) => query(text, params)),
+    query: (text, params, signal, prepared) => on(signal, (query) => query(text, params, prepared)),
     transaction: (work, signal) => on(signal, async (query, client) => {
       await query('begin')
       try {

@@ -6,12 +6,13 @@ export type SqlRow = Readonly<Record<string, string | null>>
 /** What the plugin needs of a driver. Results are text, whatever their type. */
 export interface Sql {
   readonly server: string
-  query(text: string, params: readonly Param[], signal: AbortSignal): Promise<readonly SqlRow[]>
+  /** `prepared`: the text is one of few, so the server may keep it parsed and planned. */
+  query(text: string, params: readonly Param[], signal: AbortSignal, prepared?: 'prepared'): Promise<readonly SqlRow[]>
   /** All or nothing, on one session. */
   transaction<T>(work: (query: Query) => Promise<T>, signal: AbortSignal): Promise<T>
   close(): Promise<void>
 }
-export type Query = (text: string, params?: readonly Param[]) => Promise<readonly SqlRow[]>
+export type Query = (text: string, params?: readonly Param[], prepared?: 'prepared') => Promise<readonly SqlRow[]>
 
 /** An identifier. */
 export function name(identifier: string): string {
