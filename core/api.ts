@@ -127,6 +127,8 @@ export interface ModelHandle<I, O> {
   readonly version: number
   readonly spec: ModelSpec<I, O>
   predict(inputs: readonly I[], options?: Cancel): Promise<O[]>
+  /** Where the graph runs, which may be another device than was asked for with `auto`; undefined for a function. */
+  device(): Promise<Device | undefined>
   /** Keeps the model's output for each row of the query: `db.add(listener(…))`. Resolves when all are computed, unless `wait: false`. */
   listen<T, K extends KeyOf<T, I>>(on: Find<T>, key: K, options?: ListenOptions): Promise<ListenerHandle<O, K, I>>
   listen<T>(on: Find<T>, key: ListenerHandle<I>, options?: ListenOptions): Promise<ListenerHandle<O, string, I>>

@@ -1,7 +1,7 @@
 /** The opened parts of one `Inlay`, as its services see them. */
 import type { Log } from './api.ts'
 import type { Components } from './components.ts'
-import type { ArtifactStore, Ctx } from './contract.ts'
+import type { ArtifactStore, Ctx, Device } from './contract.ts'
 import type { Functions } from './model.ts'
 import { InlayError } from './errors.ts'
 import { aborted } from './guard.ts'
@@ -15,6 +15,8 @@ export interface Core extends SearchParts {
   readonly artifacts: ArtifactStore
   readonly components: Components
   readonly functions: Functions
+  /** Where models shall run that say so themselves, by identity. */
+  readonly devices: Map<string, Device | 'auto'>
   readonly listeners: Listeners
   readonly indexes: Indexes
   readonly log: Log

@@ -5,7 +5,7 @@ import { Collection } from './collection.ts'
 import { Components, type Component, type ComponentKind, type ComponentVersion, type Shown } from './components.ts'
 import { resolveConfig, type Resolved } from './config.ts'
 import { assemble } from './container.ts'
-import type { Connection, Ctx, Doc, Middleware, Plugin } from './contract.ts'
+import type { Connection, Ctx, Device, Doc, Middleware, Plugin } from './contract.ts'
 import { Life, type Core } from './core.ts'
 import { encode, hashOf, sha256 } from './encoding.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
@@ -14,6 +14,7 @@ import { guardArtifacts, guardData, guardVectors, type Guard } from './guard.ts'
 import { Indexes, type StoredIndex } from './indexes.ts'
 import { Listeners, upstreamOf, type Listener, type ListenerState, type StoredKey, type StoredListener } from './listeners.ts'
 import { parseFilter } from './match.ts'
+import { plain } from './middleware.ts'
 import { Functions, identityOf, missingSteps, predictChecked, runnable, type ModelParts, type StoredModel } from './model.ts'
 import { plan, type Planner } from './plan.ts'
 import { Plugins, type PluginEntry } from './plugins.ts'
@@ -94,21 +95,21 @@ async function openCore(config: Resolved, life: Life, connections: Connections):
     executor: async (format) => (await connections.plugins.forFormat(format)).executors!.find((e) => e.formats.includes(format))!,
   }, config.container)
   const middleware: readonly Middleware[] = [...config.middleware ?? [], ...[...new Set([main.plugin, artifactsAt.plugin, vectorsAt.plugin])].flatMap((p) => p.middleware ?? [])]
-  const around = <T>(part: T, wrap: (m: Middleware, next: T) => T | undefined): T => middleware.reduceRight((next, m) => wrap(m, next) ?? next, part)
+  const around = <T extends object>(part: T, wrap: (m: Middleware, next: T) => T | undefined): T => (middleware.length === 0 ? part : middleware.reduceRight((next, m) => wrap(m, next) ?? next, plain(part)))
   const vectors = guardVectors(around(parts.vectors, (m, next) => m.vectors?.(next)), vectorsAt.guard)
   const artifacts = guardArtifacts(around(parts.artifacts, (m, next) => m.artifacts?.(next)), artifactsAt.guard)
   const copies = new Copies(vectors)
   const guarded = guardData(around(parts.data, (m, next) => m.data?.(next)), main.guard)
   const data = vectors.capabilities.place === 'copy' ? copies.watch(guarded) : guarded
-  const components = new Components(data), warn = (message: string): void => parts.log.warn?.(message), functions = new Functions(warn)
+  const components = new Components(data), warn = (message: string): void => parts.log.warn?.(message), functions = new Functions(warn), devices = new Map<string, Device | 'auto'>()
   const modelParts: ModelParts = {
-    functions, device: config.models?.device ?? 'cpu', executor: parts.executor,
+    functions, device: (identity) => devices.get(identity) ?? config.models?.device ?? 'cpu', executor: parts.executor,
     artifact: (id, c) => readWhole(artifacts.read(id, { offset: 0 }, c)),
     wrap: (model) => around(model, (m, next) => m.model?.(next)),
   }
   const ensured = new Map<string, Promise<void>>()
   const core: Core & { readonly modelParts: ModelParts } = {
-    server: main.connection.server, data, artifacts, vectors, copies, components, functions, log: parts.log, outputs: config.outputs, modelParts,
+    server: main.connection.server, devices, data, artifacts, vectors, copies, components, functions, log: parts.log, outputs: config.outputs, modelParts,
     listeners: new Listeners({ ...modelParts, data, artifacts, components, warn }),
     indexes: new Indexes(() => core),
     call: (signal, work) => life.call(signal, work),
@@ -217,7 +218,8 @@ class Inlay implements Planner {
   async #addModel(spec: ModelSpec, ctx: Ctx): Promise<ComponentVersion> {
     const { components, artifacts, modelParts, functions } = this.core
     const { stored, bytes } = await this.storedModel(spec)
-    const there = (await components.get('model', spec.name, ctx))
+    if (spec.device !== undefined) this.core.devices.set(identityOf(stored), spec.device)
+    const there = await components.get('model', spec.name, ctx)
     const same = there?.versions.find((v) => v.hash === identityOf(stored))
     if (same !== undefined) {
       functions.compare((there!.state['digests'] ?? {}) as Doc)
@@ -225,7 +227,7 @@ class Inlay implements Planner {
     }
     if (bytes !== undefined) {
       // A graph that cannot be loaded is refused before anything is stored.
-      const trial = runnable(spec.name, stored, { ...modelParts, device: spec.device ?? modelParts.device, artifact: async () => bytes })
+      const trial = runnable(spec.name, stored, { ...modelParts, artifact: async () => bytes })
       try {
         await trial.ready(ctx)
       } finally {
@@ -384,6 +386,7 @@ class Inlay implements Planner {
     const stored = version.spec as unknown as StoredModel, { core } = this
     const handle = {
       name: spec.name, version: version.version, spec: spec as unknown as ModelSpec<I, O>,
+      device: () => core.call(undefined, async (ctx) => (await core.listeners.runnable(spec.name, stored).ready(ctx))?.device),
       predict: (inputs: readonly I[], options: { readonly signal?: AbortSignal } = {}) => core.call(options.signal, async (ctx) => {
         const missing = missingSteps(stored, core.functions)
         if (missing.length > 0) throw new InlayError('NOT_FOUND', `Version ${version.version} of the model ${quote(spec.name)} needs the step ${missing.join(' and ')}, which is not loaded in this process. Add a spec that has it.`)

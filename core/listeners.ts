@@ -5,7 +5,7 @@ import type { ArtifactStore, Ctx, Datalayer, Doc, Key, Model, Row, Slot, Value }
 import { decode, hashOf, pick, sha256 } from './encoding.ts'
 import { InlayError, quote } from './errors.ts'
 import { evaluate, parseFilter, split, type Conjunct } from './match.ts'
-import { identityOf, missingSteps, predictChecked, runnable, shapeOf, type ModelParts, type StoredModel } from './model.ts'
+import { identityOf, missingSteps, predictChecked, runnable, shapeOf, type ModelParts, type Runnable, type StoredModel } from './model.ts'
 import { outcomesOf, reconcile, settle, type ReconcileOptions, type Run, type Work } from './reconcile.ts'
 import { isDoc, setOwn } from './value.ts'
 
@@ -76,7 +76,7 @@ export interface ListenerParts extends ModelParts {
 
 export class Listeners {
   readonly #parts: ListenerParts
-  readonly #models = new Map<string, Model>()
+  readonly #models = new Map<string, { readonly bare: Runnable; readonly model: Model }>()
   readonly #warned = new Set<string>()
   /** Slots whose vectors must have a direction, because a cosine index lies on them. */
   readonly directed: Set<string> = new Set()
@@ -102,10 +102,20 @@ export class Listeners {
   }
   /** A model that runs here, one per identity. */
   model(name: string, stored: StoredModel): Model {
-    const identity = identityOf(stored), there = this.#models.get(identity)
-    if (there !== undefined) return there
-    const made = this.#parts.wrap(runnable(name, stored, this.#parts))
-    this.#models.set(identity, made)
+    return this.#made(name, stored).model
+  }
+  /** The same without middleware, whose session can be asked for. */
+  runnable(name: string, stored: StoredModel): Runnable {
+    return this.#made(name, stored).bare
+  }
+  #made(name: string, stored: StoredModel): { readonly bare: Runnable; readonly model: Model } {
+    const identity = identityOf(stored)
+    let made = this.#models.get(identity)
+    if (made === undefined) {
+      const bare = runnable(name, stored, this.#parts)
+      made = { bare, model: this.#parts.wrap(bare) }
+      this.#models.set(identity, made)
+    }
     return made
   }
 
@@ -265,7 +275,7 @@ export class Listeners {
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this.#models.values()].map((m) => m.close()))
+    await Promise.all([...this.#models.values()].map((m) => m.model.close()))
     this.#models.clear()
   }
   /** A slot was dropped: it is opened anew when it is needed again. */

@@ -53,7 +53,8 @@ export function missingSteps(stored: StoredModel, functions: Functions): readonl
 /** What a runnable model needs from outside. */
 export interface ModelParts {
   readonly functions: Functions
-  readonly device: Device | 'auto'
+  /** What is asked for, by the identity of the model. */
+  device(identity: string): Device | 'auto'
   executor(format: string): Promise<Executor>
   artifact(id: string, ctx: Ctx): Promise<Uint8Array>
   /** Puts middleware around a model. */
@@ -61,7 +62,7 @@ export interface ModelParts {
 }
 /** A model whose session can be loaded before the first prediction. */
 export interface Runnable extends Model {
-  ready(ctx: Ctx): Promise<void>
+  ready(ctx: Ctx): Promise<Session | undefined>
 }
 
 /** A model that runs; its session is loaded at the first prediction. Call only when no step is missing. */
@@ -71,7 +72,7 @@ export function runnable(name: string, stored: StoredModel, parts: ModelParts): 
   const load = (ctx: Ctx): Promise<Session> => {
     session ??= (async () => {
       const bytes = await parts.artifact(stored.artifact!, ctx)
-      const loaded = await (await parts.executor(stored.format!)).load({ format: stored.format!, bytes }, parts.device, ctx)
+      const loaded = await (await parts.executor(stored.format!)).load({ format: stored.format!, bytes }, parts.device(identityOf(stored)), ctx)
       checkPorts(name, stored, loaded)
       return loaded
     })()
@@ -93,7 +94,7 @@ export function runnable(name: string, stored: StoredModel, parts: ModelParts): 
   return {
     identity: identityOf(stored),
     output: shapeOf(stored),
-    ready: async (ctx) => { if (stored.run === null) await load(ctx) },
+    ready: async (ctx) => (stored.run === null ? load(ctx) : undefined),
     predict: (inputs, ctx) => (inputs.length === 0 ? Promise.resolve([]) : stored.run === null ? graph(inputs, ctx) : plain(inputs)),
     async close() {
       const open = session
