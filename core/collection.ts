@@ -168,7 +168,9 @@ export class Collection {
       return { doc: copyIn(doc, this.#core.data.capabilities.refuses) as Doc }
     } catch (error) {
       // A schema may turn into a plain value what is none yet, so it sees the user's own values.
-      return this.#schema !== undefined && isDoc(doc) ? { doc: { ...doc } } : { refused: faultOf(error) }
+      if (this.#schema !== undefined && isDoc(doc)) return { doc: { ...doc } }
+      const id = (doc as { readonly _id?: unknown } | null | undefined)?._id
+      return { refused: { ...faultOf(error), ...(typeof id === 'string' ? { id } : {}) } }
     }
   }
   async *#copies(docs: AsyncIterable<unknown>): AsyncIterable<Copied> {
