@@ -1,5 +1,6 @@
 /** What an application holds: opens the parts, declares components, verifies, closes. */
 import { readFile } from 'node:fs/promises'
+import { inspect } from 'node:util'
 import type { CollectionOptions, Config, Health, IndexHandle, Inlay as InlayOf, ListenerHandle, ListenOptions, ModelHandle, Plan, VerifyOptions, Wait } from './api.ts'
 import { Collection } from './collection.ts'
 import { Components, type Component, type ComponentKind, type ComponentVersion, type Shown } from './components.ts'
@@ -63,7 +64,10 @@ class Connections {
     } catch (error) {
       if (InlayError.is(error)) throw error
       const known = classify(error)
-      throw new InlayError(known?.code ?? 'UNAVAILABLE', `${quote(redact(uri))} cannot be opened: ${redact(messageOf(error))}. Is the server running, and are host, port and credentials right?`, { cause: error, retryable: known?.retryable ?? true })
+      const code = known?.code ?? 'UNAVAILABLE', advice = code === 'UNAVAILABLE' ? 'Is the server running, and are host and port right?' : 'Are host, port, database and credentials of the URI right?'
+      // Some errors carry the URI as it was given.
+      const cause = redact(inspect(error)) === inspect(error) ? { cause: error } : {}
+      throw new InlayError(code, `${quote(redact(uri))} cannot be opened: ${redact(messageOf(error))}. ${advice}`, { ...cause, retryable: known?.retryable ?? true })
     }
     const opened = { connection, plugin, guard: { name: redact(uri), closed: false, classify } }
     this.#opened.set(id, opened)

@@ -10,6 +10,7 @@ const table: readonly (readonly [string, ErrorCode, boolean])[] = [
   ['28', 'CONFIG_INVALID', false], ['3D000', 'CONFIG_INVALID', false], ['42501', 'CONFIG_INVALID', false],  // credentials, no such database, no right
   ['42P01', 'NOT_FOUND', false], ['3F000', 'NOT_FOUND', false],                              // undefined table, no such schema
   ['22', 'INVALID_ARGUMENT', false], ['23', 'CONFLICT', false], ['0A', 'UNSUPPORTED', false], ['XX001', 'CORRUPT', false], ['XX002', 'CORRUPT', false],
+  ['ERR_INVALID_URL', 'CONFIG_INVALID', false],
   ['ECONN', 'UNAVAILABLE', true], ['EPIPE', 'UNAVAILABLE', true], ['ETIMEDOUT', 'UNAVAILABLE', true], ['EHOSTUNREACH', 'UNAVAILABLE', true], ['ENOTFOUND', 'UNAVAILABLE', false], ['EAI_AGAIN', 'UNAVAILABLE', true],
 ]
 
