@@ -56,8 +56,13 @@ export interface ListenerSpec<I = never, O = unknown, K extends string = string>
   readonly maxChunkSize?: number
   readonly active?: boolean
 }
-/** What a model is given of a row: a field, several fields as an object, the whole document, or another listener's output. */
-export type ListenerKey = string | ListenerHandle<unknown> | ListenerSpec | readonly (string | ListenerHandle<unknown> | ListenerSpec)[]
+/** A listener as the key of another: its spec, or its handle. */
+export interface Listened {
+  readonly kind: 'listener'
+  readonly name: string
+}
+/** What a model is given of a row: a field, several as an object, the whole document (`_base`), or the output of another listener. */
+export type ListenerKey = string | Listened | readonly (string | Listened)[]
 
 export interface ListenerOptions<I, O, K extends ListenerKey> {
   readonly model: ModelSpec<I, O>
@@ -85,7 +90,7 @@ export function listener<I, O, K extends ListenerKey>(options: ListenerOptions<I
 export function labelOf(key: ListenerKey): string {
   if (typeof key === 'string') return key
   if (Array.isArray(key)) return key.map((k: ListenerKey) => labelOf(k)).join('_')
-  return (key as ListenerHandle<unknown> | ListenerSpec).name
+  return (key as Listened).name
 }
 
 function defaultName(key: ListenerKey, model: string): string {
