@@ -6,6 +6,7 @@ import type { Device, Middleware, Plugin, Scalar } from './contract.ts'
 import type { ErrorCode } from './errors.ts'
 import type { IndexSpec, ListenerSpec, ModelSpec, Spec } from './spec.ts'
 
+/** How far a call is. */
 export interface Progress {
   readonly done: number
   /** Rows to do in all, or undefined while that is not known. */
@@ -13,15 +14,18 @@ export interface Progress {
   readonly failed: number
   readonly perSecond: number
 }
+/** How long a call waits for outputs, and how it is stopped and watched. */
 export interface Wait {
   /** `false`: resolve when the rows are written; outputs follow, and `close` awaits them. Default `true`. */
   readonly wait?: boolean
   readonly signal?: AbortSignal
   readonly onProgress?: (progress: Progress) => void
 }
+/** How a call is stopped. */
 export interface Cancel { readonly signal?: AbortSignal }
 
 type Element<V> = V extends readonly (infer E)[] ? E : never
+/** Types by the names of `$type`. */
 export type TypeName = 'null' | 'bool' | 'number' | 'string' | 'date' | 'binData' | 'object' | 'array'
 /** Operators on a field of type V. */
 export interface Operators<V> {
@@ -53,8 +57,11 @@ export interface Update<T> {
   readonly $unset?: { readonly [K in keyof T]?: true } & { readonly [path: `${string}.${string}`]: true }
   readonly $inc?: { readonly [K in keyof T]?: number | bigint } & { readonly [path: `${string}.${string}`]: number | bigint }
 }
+/** Which part of the data a row belongs to when models are trained. */
 export type Fold = 'train' | 'valid'
+/** A document to insert: `_id` and `_fold` are made where they are absent. */
 export type New<T> = T & { readonly _id?: string; readonly _fold?: Fold }
+/** A row as it is read. */
 export type Row<T> = T & { readonly _id: string; readonly _fold?: Fold; readonly _outputs?: Readonly<Record<string, Readonly<Record<string, unknown>>>> }
 /** `score` is larger for what is nearer: 1 - distance for cosine, -distance for dot and l2. */
 export type Hit<T> = Row<T> & { readonly score: number; readonly distance: number }
@@ -78,6 +85,7 @@ export interface Find<T, R = Row<T>> extends AsyncIterable<R> {
   readonly source: { readonly collection: string; readonly where: Readonly<Record<string, unknown>> | undefined }
 }
 
+/** A document or row that was not written. */
 export interface Refused {
   /** Position among the documents given. Absent in updates and deletes. */
   readonly index?: number
@@ -86,6 +94,7 @@ export interface Refused {
   readonly reason: string
   readonly path?: string
 }
+/** What a write did. Row faults are entries, also for a single document; faults of the call are thrown. */
 export interface Changed {
   readonly ids: readonly string[]
   /** Documents that were not written, with the reason. The others were. */
@@ -94,6 +103,7 @@ export interface Changed {
   readonly outputs: { readonly done: number; readonly failed: number; readonly pending: number }
 }
 
+/** Rows of one name, and the listeners on them. */
 export interface Collection<T> {
   readonly name: string
   /** One document, several, or a stream of them, of which two chunks are in flight. */
@@ -108,6 +118,7 @@ export interface Collection<T> {
   /** Deletes matching rows with their outputs. An empty filter needs `{ all: true }`. */
   delete(where: Where<T>, options?: { readonly all?: true } & Cancel): Promise<Changed>
 }
+/** What a collection checks and adds when documents are written. */
 export interface CollectionOptions<T> {
   /** Any Standard Schema (zod, valibot, arktype, …): checks documents before they are written. */
   readonly schema?: StandardSchemaV1<unknown, T>
@@ -116,6 +127,7 @@ export interface CollectionOptions<T> {
 }
 
 type KeyOf<T, I> = { [K in keyof T]-?: NonNullable<T[K]> extends I ? K : never }[keyof T] & string
+/** How a listener is named and run. */
 export interface ListenOptions extends Wait {
   readonly name?: string
   readonly maxChunkSize?: number
@@ -147,18 +159,21 @@ export interface ListenerHandle<O, K extends string = string, I = unknown> {
   /** Runs the model again on rows where it failed. */
   retry(options?: Wait): Promise<Changed['outputs']>
 }
+/** A vector index bound to a database; `Q` says what it can be searched by. */
 export interface IndexHandle<Q> {
   readonly kind: 'index'
   readonly name: string
   readonly accepts?: Q
 }
 
+/** One thing that would be done. */
 export interface PlanStep {
   readonly what: string
   readonly why: string
   /** Rows whose outputs would be computed or looked at. */
   readonly rows?: number
 }
+/** What declaring some components would do. */
 export interface Plan {
   readonly steps: readonly PlanStep[]
   toString(): string
@@ -178,6 +193,7 @@ export interface Health {
   /** What was done, with `repair`: outputs computed, outputs and artifacts removed. */
   readonly repaired: { readonly computed: number; readonly pruned: number; readonly artifacts: number }
 }
+/** What `verify` found of one listener. */
 export interface ListenerHealth {
   readonly name: string
   readonly rows: number
@@ -188,6 +204,7 @@ export interface ListenerHealth {
   /** Vectors findable in memory but not stored, or stored but not findable. */
   readonly index: number
 }
+/** How thorough `verify` is, and whether it repairs. */
 export interface VerifyOptions extends Wait {
   /** Computes what is missing, removes what is orphaned. Failed rows stay failed: see `retry`. */
   readonly repair?: boolean
@@ -196,6 +213,7 @@ export interface VerifyOptions extends Wait {
   /** Unreferenced artifacts younger than this are spared, as their row may be on its way. Default one hour. */
   readonly graceMs?: number
 }
+/** What `show` says of a listener. */
 export interface ShownListener extends Shown {
   readonly kind: 'listener'
   readonly key: string
@@ -231,6 +249,7 @@ export interface Inlay {
   [Symbol.asyncDispose](): Promise<void>
 }
 
+/** Where messages go; what is left out is not said. Secrets are redacted before. */
 export interface Log {
   debug?(message: string): void
   info?(message: string): void

@@ -4,6 +4,7 @@ import { container as root, type DependencyContainer, type InjectionToken } from
 import type { Log } from './api.ts'
 import type { ArtifactStore, Datalayer, Executor, VectorSearch } from './contract.ts'
 
+/** A container of tsyringe. */
 export type Container = DependencyContainer
 
 /** What an application may replace with `config.container`. Core puts its guards and the middleware around what it finds under the first three. */

@@ -7,14 +7,19 @@
  */
 import type { ErrorCode } from './errors.ts'
 
+/** A value without parts. */
 export type Scalar = null | boolean | number | bigint | string | Date | Uint8Array
+/** Typed arrays other than bytes: values of their own, equal by type and content. */
 export type TypedArray = Int8Array | Uint8ClampedArray | Int16Array | Uint16Array | Int32Array | Uint32Array | BigInt64Array | BigUint64Array | Float32Array | Float64Array
+/** What a field may hold. */
 export type Value = Scalar | TypedArray | readonly Value[] | Doc
+/** A plain object of fields. */
 export interface Doc { readonly [field: string]: Value }
 /** Canonical text of a native primary key; the plugin maps both ways and escapes composites. Compared and sorted by code point. */
 export type Key = string
 /** Names one content of one row. Every done write gives a new one, whoever wrote; not reused; compared for equality only. */
 export type Rev = string
+/** Goes with every call; an aborted signal stops it. */
 export interface Ctx { readonly signal: AbortSignal }
 /** How an output is stored: typed where the database has the type, else as JSON. */
 export type Shape = { readonly kind: 'boolean' | 'number' | 'string' | 'bytes' | 'json' } | { readonly kind: 'vector'; readonly dims: number }
@@ -48,6 +53,7 @@ export interface Slot {
 
 /** Already split: no dots to parse. With `slot`, the path starts inside that slot's output. */
 export interface Path { readonly slot?: string; readonly at: readonly string[] }
+/** A condition on rows, in its smallest parts. */
 export type Filter =
   | { readonly kind: 'and' | 'or'; readonly of: readonly Filter[] }
   | { readonly kind: 'not'; readonly of: Filter }
@@ -59,6 +65,7 @@ export type Filter =
   | { readonly kind: 'prefix'; readonly path: Path; readonly value: string }
   /** The row's key is one of these. Every plugin has this kind. */
   | { readonly kind: 'keys'; readonly keys: readonly Key[] }
+/** Which rows, in which order, and what of them. */
 export interface Query {
   /** A collection, or the id of a slot with `many`. */
   readonly from: string
@@ -175,8 +182,11 @@ export interface Datalayer {
   native?(statement: unknown, ctx: Ctx): Promise<unknown>
 }
 
+/** How far two vectors are apart: 1 - cosine, negative dot, or Euclidean. */
 export type Measure = 'cosine' | 'dot' | 'l2'
+/** Vectors of one slot that are searched by one measure. */
 export interface VectorIndex { readonly id: string; readonly slot: Slot; readonly measure: Measure; readonly approximate: boolean }
+/** Whom to find, how many, and among which rows. */
 export interface Search {
   readonly vectors: readonly Float32Array[]
   readonly k: number
@@ -188,6 +198,7 @@ export interface Search {
 }
 /** Distance: 1 - cosine, negative dot, or Euclidean. Ascending; ties by key, then offset. */
 export interface Hit { readonly key: Key; readonly offset: number; readonly distance: number; readonly row?: Row }
+/** What a search can do, as data. */
 export interface VectorCapabilities {
   readonly place: 'slot' | 'copy'
   readonly measures: readonly Measure[]
@@ -231,12 +242,15 @@ export interface Model<I = unknown, O = unknown> {
   predict(inputs: readonly I[], ctx: Ctx): Promise<readonly O[]>
   close(): Promise<void>
 }
+/** Where a graph runs. */
 export type Device = 'cpu' | 'cuda' | 'webgpu' | 'coreml' | 'directml'
+/** Numbers in a typed array (bool as bytes 0 and 1, float16 as its bits), or texts. */
 export type TensorData = ArrayBufferView | readonly string[]
 /** A dense array in row-major order. `type` is ONNX's: float32, int64, uint8, bool, string, … */
 export interface Tensor { readonly type: string; readonly dims: readonly number[]; readonly data: TensorData }
 /** A named input or output of a graph; a dimension is a number, or the name of a free one. */
 export interface Port { readonly name: string; readonly type: string; readonly dims: readonly (number | string)[] }
+/** A loaded graph. */
 export interface Session {
   /** What it got, not what was asked. */
   readonly device: Device
@@ -246,6 +260,7 @@ export interface Session {
   run(feeds: Readonly<Record<string, Tensor>>, ctx: Ctx): Promise<Readonly<Record<string, Tensor>>>
   close(): Promise<void>
 }
+/** Loads graphs of some formats. */
 export interface Executor {
   readonly formats: readonly string[]
   load(graph: { readonly format: string; readonly bytes: Uint8Array }, device: Device | 'auto', ctx: Ctx): Promise<Session>
@@ -253,6 +268,7 @@ export interface Executor {
   close(): Promise<void>
 }
 
+/** What a plugin gives for a URI: any of the three interfaces. */
 export interface Connection {
   /** Name and version, for messages: "PostgreSQL 18.6, pgvector 0.8.6". */
   readonly server: string
@@ -269,6 +285,7 @@ export interface Middleware {
   artifacts?(next: ArtifactStore): ArtifactStore
   model?(next: Model): Model
 }
+/** What a package implements. */
 export interface Plugin {
   readonly name: string
   readonly contract: 1

@@ -2,6 +2,7 @@
 export type ErrorCode = 'CONFIG_INVALID' | 'PLUGIN_NOT_FOUND' | 'PLUGIN_INCOMPATIBLE' | 'DRIVER_MISSING' | 'CLOSED' | 'UNSUPPORTED' | 'INVALID_ARGUMENT' | 'NOT_FOUND'
   | 'ALREADY_EXISTS' | 'CONFLICT' | 'ABORTED' | 'TIMEOUT' | 'UNAVAILABLE' | 'RESOURCE_EXHAUSTED' | 'CORRUPT' | 'INTERNAL'
 
+/** What an `InlayError` carries besides its message. */
 export interface ErrorOptions {
   /** The same call may succeed when repeated. Default `false`. */
   readonly retryable?: boolean

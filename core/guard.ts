@@ -27,7 +27,9 @@ function stopped(guard: Guard, ctx: Ctx): void {
 export function aborted(signal: AbortSignal): InlayError {
   const reason: unknown = signal.reason
   if (InlayError.is(reason)) return reason
-  return new InlayError('ABORTED', `The call was stopped by its signal: ${messageOf(reason)}.`, { cause: reason })
+  const late = (reason as { readonly name?: unknown } | undefined)?.name === 'TimeoutError'
+  return late ? new InlayError('TIMEOUT', 'The call was stopped because its time was over. Give it more, or less to do.', { cause: reason })
+    : new InlayError('ABORTED', `The call was stopped by its signal: ${messageOf(reason)}.`, { cause: reason })
 }
 
 /** Any error of a plugin as an `InlayError`. */

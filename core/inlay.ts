@@ -1,31 +1,25 @@
 /** What an application holds: opens the parts, declares components, verifies, closes. */
 import { readFile } from 'node:fs/promises'
-import { inspect } from 'node:util'
 import type { CollectionOptions, Config, Health, IndexHandle, Inlay as InlayOf, ListenerHandle, ListenOptions, ModelHandle, Plan, VerifyOptions, Wait } from './api.ts'
 import { Collection } from './collection.ts'
-import { Components, type Component, type ComponentKind, type ComponentVersion, type Shown } from './components.ts'
+import type { Component, ComponentKind, ComponentVersion, Shown } from './components.ts'
 import { resolveConfig, type Resolved } from './config.ts'
-import { assemble } from './container.ts'
-import type { Connection, Ctx, Device, Doc, Middleware, Plugin } from './contract.ts'
-import { Life, type Core } from './core.ts'
+import type { Ctx, Doc } from './contract.ts'
+import { Life } from './core.ts'
 import { encode, hashOf, sha256 } from './encoding.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
-import { Find } from './find.ts'
-import { guardArtifacts, guardData, guardVectors, type Guard } from './guard.ts'
-import { Indexes, type StoredIndex } from './indexes.ts'
-import { Listeners, upstreamOf, type Listener, type ListenerState, type StoredKey, type StoredListener } from './listeners.ts'
+import type { Find } from './find.ts'
+import type { StoredIndex } from './indexes.ts'
+import { upstreamOf, type Listener, type ListenerState, type StoredKey, type StoredListener } from './listeners.ts'
 import { parseFilter } from './match.ts'
-import { plain } from './middleware.ts'
-import { Functions, identityOf, missingSteps, predictChecked, runnable, type ModelParts, type StoredModel } from './model.ts'
+import { identityOf, missingSteps, predictChecked, runnable, type StoredModel } from './model.ts'
+import { Connections, openCore, type OpenedCore } from './parts.ts'
 import { plan, type Planner } from './plan.ts'
 import { Plugins, type PluginEntry } from './plugins.ts'
 import { Rate } from './rate.ts'
-import { rowArtifacts } from './row-artifacts.ts'
 import { labelOf, listener, type IndexSpec, type ListenerKey, type ListenerSpec, type ModelSpec, type Spec } from './spec.ts'
 import { stepId, type Step } from './step.ts'
-import { identityOfUri, redact } from './uri.ts'
 import { copyIn } from './value.ts'
-import { Copies, memoryVectors } from './vectors.ts'
 import { verify } from './verify.ts'
 
 /** Opens a database. See `inlay` of the package's main entry, which adds the plugins that come with it. */
@@ -41,110 +35,13 @@ export async function open(config: string | Config | undefined, firstParty: read
   }
 }
 
-/** One connection per identity, closed last first. */
-class Connections {
-  readonly plugins: Plugins
-  readonly #config: Resolved
-  readonly #opened = new Map<string, { readonly connection: Connection; readonly plugin: Plugin; readonly guard: Guard }>()
-
-  constructor(config: Resolved, plugins: Plugins) {
-    this.#config = config
-    this.plugins = plugins
-  }
-
-  async open(uri: string, ctx: Ctx): Promise<{ readonly connection: Connection; readonly plugin: Plugin; readonly guard: Guard }> {
-    const plugin = await this.plugins.forUri(uri)
-    if (plugin.connect === undefined) throw new InlayError('PLUGIN_INCOMPATIBLE', `The plugin ${quote(plugin.name)} names the scheme of ${quote(redact(uri))} but cannot connect.`)
-    const id = `${plugin.name}\n${(plugin.identify ?? identityOfUri)(uri)}`, there = this.#opened.get(id)
-    if (there !== undefined) return there
-    const classify = plugin.classify?.bind(plugin) ?? (() => undefined)
-    let connection: Connection
-    try {
-      connection = await plugin.connect(uri, { namespace: this.#config.namespace }, ctx)
-    } catch (error) {
-      if (InlayError.is(error)) throw error
-      const known = classify(error)
-      const code = known?.code ?? 'UNAVAILABLE', advice = code === 'UNAVAILABLE' ? 'Is the server running, and are host and port right?' : 'Are host, port, database and credentials of the URI right?'
-      // Some errors carry the URI as it was given.
-      const cause = redact(inspect(error)) === inspect(error) ? { cause: error } : {}
-      throw new InlayError(code, `${quote(redact(uri))} cannot be opened: ${redact(messageOf(error))}. ${advice}`, { ...cause, retryable: known?.retryable ?? true })
-    }
-    const opened = { connection, plugin, guard: { name: redact(uri), closed: false, classify } }
-    this.#opened.set(id, opened)
-    return opened
-  }
-
-  async close(): Promise<void> {
-    const failed: unknown[] = []
-    for (const { connection, guard } of [...this.#opened.values()].reverse()) {
-      guard.closed = true
-      await connection.close().catch((error: unknown) => failed.push(error))
-    }
-    this.#opened.clear()
-    if (failed.length > 0) throw new InlayError('INTERNAL', `Closing failed: ${failed.map((e) => redact(messageOf(e))).join('; ')}.`, { cause: failed[0] })
-  }
-}
-
-async function openCore(config: Resolved, life: Life, connections: Connections): Promise<Core & { readonly modelParts: ModelParts }> {
-  const ctx = life.ctx(undefined)
-  const main = await connections.open(config.data, ctx)
-  if (main.connection.data === undefined) throw new InlayError('CONFIG_INVALID', `${quote(redact(config.data))} keeps no rows; "data" needs a database.`)
-  const elsewhere = (uri: string | undefined): Promise<typeof main> => (uri === undefined || uri === 'data' ? Promise.resolve(main) : connections.open(uri, ctx))
-  const artifactsAt = await elsewhere(config.artifacts), vectorsAt = await elsewhere(config.vectors)
-  if (vectorsAt !== main && vectorsAt.connection.vectors?.capabilities.place === 'slot') throw new InlayError('CONFIG_INVALID', `${quote(redact(config.vectors!))} searches vectors where its own rows lie, so it cannot hold those of another database. Leave "vectors" out, or use "memory:".`)
-  if (artifactsAt !== main && artifactsAt.connection.artifacts === undefined) throw new InlayError('CONFIG_INVALID', `${quote(redact(config.artifacts!))} keeps no artifacts. Use "file:./folder", or leave "artifacts" out.`)
-  const rawArtifacts = artifactsAt.connection.artifacts ?? rowArtifacts(main.connection.data)
-  const parts = assemble({
-    data: main.connection.data, artifacts: rawArtifacts, vectors: vectorsAt.connection.vectors ?? memoryVectors(), log: config.log,
-    executor: async (format) => (await connections.plugins.forFormat(format)).executors!.find((e) => e.formats.includes(format))!,
-  }, config.container)
-  const middleware: readonly Middleware[] = [...config.middleware ?? [], ...[...new Set([main.plugin, artifactsAt.plugin, vectorsAt.plugin])].flatMap((p) => p.middleware ?? [])]
-  const around = <T extends object>(part: T, wrap: (m: Middleware, next: T) => T | undefined): T => (middleware.length === 0 ? part : middleware.reduceRight((next, m) => wrap(m, next) ?? next, plain(part)))
-  const vectors = guardVectors(around(parts.vectors, (m, next) => m.vectors?.(next)), vectorsAt.guard)
-  const artifacts = guardArtifacts(around(parts.artifacts, (m, next) => m.artifacts?.(next)), artifactsAt.guard)
-  const copies = new Copies(vectors)
-  const guarded = guardData(around(parts.data, (m, next) => m.data?.(next)), main.guard)
-  const data = vectors.capabilities.place === 'copy' ? copies.watch(guarded) : guarded
-  const components = new Components(data), warn = (message: string): void => parts.log.warn?.(message), functions = new Functions(warn), devices = new Map<string, Device | 'auto'>()
-  const modelParts: ModelParts = {
-    functions, device: (identity) => devices.get(identity) ?? config.models?.device ?? 'cpu', executor: parts.executor,
-    artifact: (id, c) => readWhole(artifacts.read(id, { offset: 0 }, c)),
-    wrap: (model) => around(model, (m, next) => m.model?.(next)),
-  }
-  const ensured = new Map<string, Promise<void>>()
-  const core: Core & { readonly modelParts: ModelParts } = {
-    server: main.connection.server, devices, data, artifacts, vectors, copies, components, functions, log: parts.log, outputs: config.outputs, modelParts,
-    listeners: new Listeners({ ...modelParts, data, artifacts, components, warn }),
-    indexes: new Indexes(() => core),
-    call: (signal, work) => life.call(signal, work),
-    stream: (signal, work) => life.stream(signal, work),
-    background: (work) => life.background(work, (error) => parts.log.warn?.(`Work in the background stopped: ${messageOf(error)}`)),
-    async ensure(name, c) {
-      let done = ensured.get(name)
-      if (done === undefined) {
-        done = data.create({ name, attached: false, track: 'notify' }, c)
-        ensured.set(name, done)
-        done.catch(() => ensured.delete(name))
-      }
-      return done
-    },
-  }
-  return core
-}
-
-async function readWhole(parts: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
-  const all: Uint8Array[] = []
-  for await (const part of parts) all.push(part)
-  return Buffer.concat(all)
-}
-
 class Inlay implements Planner {
   readonly #config: Resolved
   readonly #life: Life
   readonly #connections: Connections
-  readonly core: Core & { readonly modelParts: ModelParts }
+  readonly core: OpenedCore
 
-  constructor(config: Resolved, life: Life, connections: Connections, core: Core & { readonly modelParts: ModelParts }) {
+  constructor(config: Resolved, life: Life, connections: Connections, core: OpenedCore) {
     this.#config = config
     this.#life = life
     this.#connections = connections

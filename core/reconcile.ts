@@ -96,7 +96,7 @@ async function halving(work: Work, rows: readonly Row[], ctx: Ctx): Promise<read
 export function isOutage(error: unknown): boolean {
   return InlayError.is(error) && (error.retryable || outages.has(error.code))
 }
-const outages: ReadonlySet<string> = new Set(['ABORTED', 'CLOSED', 'UNAVAILABLE', 'DRIVER_MISSING', 'PLUGIN_NOT_FOUND'])
+const outages: ReadonlySet<string> = new Set(['ABORTED', 'TIMEOUT', 'CLOSED', 'UNAVAILABLE', 'DRIVER_MISSING', 'PLUGIN_NOT_FOUND'])
 
 /** Reads one batch ahead of the one in work. */
 async function* ahead<T>(batches: AsyncIterable<T>): AsyncIterable<T> {

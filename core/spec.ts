@@ -13,6 +13,7 @@ export interface Spec<H> {
   readonly [handle]?: H
 }
 
+/** A declared model; see `model`. */
 export interface ModelSpec<I = never, O = unknown> extends Spec<ModelHandle<I, O>> {
   readonly kind: 'model'
   readonly onnx?: string | URL | Uint8Array
@@ -45,6 +46,7 @@ export function model(name: string, options: Omit<ModelSpec, 'kind' | 'name'>): 
   return Object.freeze({ ...options, kind: 'model', name })
 }
 
+/** A declared listener; see `listener`. */
 export interface ListenerSpec<I = never, O = unknown, K extends string = string> extends Spec<ListenerHandle<O, K, I>> {
   readonly kind: 'listener'
   readonly model: ModelSpec<I, O>
@@ -64,6 +66,7 @@ export interface Listened {
 /** What a model is given of a row: a field, several as an object, the whole document (`_base`), or the output of another listener. */
 export type ListenerKey = string | Listened | readonly (string | Listened)[]
 
+/** What `listener` takes. */
 export interface ListenerOptions<I, O, K extends ListenerKey> {
   readonly model: ModelSpec<I, O>
   /** The collection. */
@@ -101,6 +104,7 @@ function defaultName(key: ListenerKey, model: string): string {
   return name
 }
 
+/** A declared vector index; see `vectorIndex`. */
 export interface IndexSpec<Q = unknown> extends Spec<IndexHandle<Q>> {
   readonly kind: 'index'
   readonly indexing: ListenerHandle<Float32Array> | ListenerSpec<never, Float32Array>

@@ -2,6 +2,7 @@
 import { sha256 } from './encoding.ts'
 import { InlayError, quote } from './errors.ts'
 
+/** A named function; see `step`. */
 export interface Step<A, B> {
   readonly name: string
   readonly version: number
@@ -12,6 +13,7 @@ export interface Step<A, B> {
   /** SHA-256 of the function's text, and of `data`. The same name and version with another digest is warned of. */
   readonly digest: string
 }
+/** What a step has besides its function. */
 export interface StepOptions<A, B> {
   readonly batch?: (values: readonly A[]) => readonly B[] | Promise<readonly B[]>
   /** What the function depends on besides its text: a vocabulary, a table. */

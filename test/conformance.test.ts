@@ -1,0 +1,4 @@
+import { memory } from '../core/memory.ts'
+import { conformance } from './conformance/index.ts'
+
+conformance(memory, { uri: 'memory:conformance' })
