@@ -146,17 +146,22 @@ export class Collection {
   /** A failed inference never rejects an insert: what could not be computed is pending. */
   async #outputs(inserted: readonly (Insert & { readonly rev?: string })[], ctx: Ctx): Promise<Outputs> {
     const rows = inserted.map(({ key, doc, rev }): Row => ({ key, doc, rev: rev! }))
-    return this.#computed(rows.length, ctx, () => this.#core.listeners.inserted(this.name, rows, ctx))
+    return this.#computed(rows.map((row) => row.key), ctx, () => this.#core.listeners.inserted(this.name, rows, ctx))
   }
-  async #computed(rows: number, ctx: Ctx, work: () => Promise<Outputs>): Promise<Outputs> {
-    const all = { done: 0, failed: 0, pending: rows * this.#core.listeners.of(this.name).filter((l) => l.state.active).length }
-    if (this.#core.outputs === 'worker' || rows === 0) return all
+  async #computed(keys: readonly Key[], ctx: Ctx, work: () => Promise<Outputs>): Promise<Outputs> {
+    const all = { done: 0, failed: 0, pending: keys.length * this.#core.listeners.of(this.name).filter((l) => l.state.active).length }
+    if (this.#core.outputs === 'worker' || keys.length === 0) return all
     try {
-      return await work()
+      return await work().catch(async (error: unknown) => {
+        // Another process may have changed or removed a listener that this one knows of.
+        if (!InlayError.is(error) || error.code !== 'NOT_FOUND') throw error
+        await this.#core.refresh(ctx)
+        return this.#core.listeners.changed(this.name, keys, ctx)
+      })
     } catch (error) {
       if (ctx.signal.aborted) throw error
       if (!isOutage(error)) this.#core.log.error?.(`Outputs of ${quote(this.name)} could not be computed: ${messageOf(error)}`)
-      else this.#core.log.warn?.(`Outputs of ${rows} rows of ${quote(this.name)} are pending: ${messageOf(error)}`)
+      else this.#core.log.warn?.(`Outputs of ${keys.length} rows of ${quote(this.name)} are pending: ${messageOf(error)}`)
       return all
     }
   }
@@ -290,12 +295,12 @@ export class Collection {
       for (const w of written) if (w.status === 'refused') total.refused.push({ id: w.key, code: 'INVALID_ARGUMENT', reason: w.reason ?? 'the database refused it' })
       total.ids.push(...done)
       if (options.wait === false) background.push(...done)
-      else merge(total.outputs, await this.#computed(done.length, ctx, () => this.#core.listeners.changed(this.name, done, ctx)).catch((error: unknown) => { throw withIds(error, total.ids) }))
+      else merge(total.outputs, await this.#computed(done, ctx, () => this.#core.listeners.changed(this.name, done, ctx)).catch((error: unknown) => { throw withIds(error, total.ids) }))
       return written.flatMap((w) => (w.status === 'moved' ? [w.key] : []))
     }).catch((error: unknown) => { throw withIds(error, total.ids) })
     if (background.length > 0) {
       total.outputs.pending += background.length * this.#core.listeners.of(this.name).filter((l) => l.state.active).length
-      this.#core.background(async (ctx) => { await this.#computed(background.length, ctx, () => this.#core.listeners.changed(this.name, background, ctx)) })
+      this.#core.background(async (ctx) => { await this.#computed(background, ctx, () => this.#core.listeners.changed(this.name, background, ctx)) })
     }
     return total
   }

@@ -2,7 +2,7 @@
  * Components: declared data such as models and listeners, kept in the collection `_components` of the data database. One row per name holds all its
  * versions, and is changed by compare-and-set: two processes that declare the same name at once get versions 0 and 1, never two 0s.
  */
-import type { Ctx, Datalayer, Doc, Row, Scalar, Value } from './contract.ts'
+import type { Ctx, Datalayer, Doc, Row, Value } from './contract.ts'
 import { hashOf } from './encoding.ts'
 import { InlayError, quote } from './errors.ts'
 
@@ -18,7 +18,7 @@ export interface Component {
   readonly rev: string
 }
 /** What `show` says of a component's version. */
-export interface Shown { readonly kind: string; readonly name: string; readonly version: number; readonly tags: Readonly<Record<string, Scalar>> }
+export interface Shown { readonly kind: string; readonly name: string; readonly version: number }
 
 export const componentsCollection = '_components'
 const attempts = 50

@@ -90,6 +90,7 @@ export interface Mark {
   /** Looked at, not selected. */
   readonly none?: true
 }
+/** A row with what is asked of it. */
 export interface Row {
   readonly key: Key
   /** From `rows` of a slot with upstream: the row's own rev, then `|` and the hash of each upstream mark, in the order of `slot.upstream`. */

@@ -1,6 +1,6 @@
 /** The opened parts of one `Inlay`, as its services see them. */
 import type { Log } from './api.ts'
-import type { Components } from './components.ts'
+import type { Component, Components } from './components.ts'
 import type { ArtifactStore, Ctx, Device } from './contract.ts'
 import type { Functions } from './model.ts'
 import { InlayError } from './errors.ts'
@@ -23,6 +23,8 @@ export interface Core extends SearchParts {
   readonly outputs: 'inline' | 'worker'
   /** Makes the collection when it is first used. */
   ensure(collection: string, ctx: Ctx): Promise<void>
+  /** Takes over what is declared, also by other processes. */
+  refresh(ctx: Ctx): Promise<readonly Component[]>
   /** Runs a call of the user: refused after close, stopped by its signal or by `close({ abort: true })`, awaited by `close`. */
   call<T>(signal: AbortSignal | undefined, work: (ctx: Ctx) => Promise<T>): Promise<T>
   stream<T>(signal: AbortSignal | undefined, work: (ctx: Ctx) => AsyncIterable<T>): AsyncGenerator<T>

@@ -120,7 +120,7 @@ export class Find {
       if (pushed.length > 0) lines.push(`  database: ${list(pushed)}`)
       if (residual.length > 0) lines.push(`  here, on the stream: ${list(residual)}`)
       if (pushed.length + residual.length === 0 && like === undefined) lines.push('  database: all rows')
-      if (this.#asked.sort !== undefined) lines.push(`  sort by ${Object.entries(this.#asked.sort).map(([p, d]) => `${p} ${d === 1 ? 'ascending' : 'descending'}`).join(', ')}: ${order === undefined ? 'database' : limit === undefined ? 'here, all rows' : `here, a heap of ${(skip ?? 0) + limit}`}`)
+      if (this.#asked.sort !== undefined) lines.push(`  sort by ${Object.entries(this.#asked.sort).map(([p, d]) => `${p} ${d === 1 ? 'ascending' : 'descending'}`).join(', ')}: ${order === undefined ? 'database' : limit === undefined ? 'here, all rows' : `here, keeping ${(skip ?? 0) + limit}`}`)
       if (skip !== undefined || limit !== undefined) lines.push(`  ${[skip === undefined ? '' : `skip ${skip}`, limit === undefined ? '' : `limit ${limit}`].filter((t) => t !== '').join(', ')}: ${native ? 'database' : 'here'}`)
       return lines.join('\n')
     })
@@ -129,8 +129,19 @@ export class Find {
   /** Rows in their final order, with skip and limit applied. */
   async *seen(ctx: Ctx): AsyncGenerator<Seen & { readonly distance?: number }> {
     await this.#core.ensure(this.#collection, ctx)
-    if (this.#asked.like !== undefined) yield* this.#ranked(ctx)
-    else yield* this.#scanned(ctx)
+    const run = (): AsyncGenerator<Seen & { readonly distance?: number }> => (this.#asked.like === undefined ? this.#scanned(ctx) : this.#ranked(ctx))
+    let given = false
+    try {
+      for await (const seen of run()) {
+        given = true
+        yield seen
+      }
+    } catch (error) {
+      // Another process may have declared, changed or removed what this one knows of.
+      if (given || !InlayError.is(error) || error.code !== 'NOT_FOUND') throw error
+      await this.#core.refresh(ctx)
+      yield* run()
+    }
   }
 
   async *#scanned(ctx: Ctx): AsyncGenerator<Seen> {

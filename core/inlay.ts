@@ -52,21 +52,13 @@ class Inlay implements Planner {
   async start(ctx: Ctx): Promise<void> {
     await this.core.components.open(ctx)
     for (const spec of this.#config.components ?? []) this.#learn(spec)
-    await this.refresh(ctx)
+    await this.core.refresh(ctx)
     for (const spec of this.#config.components ?? []) await this.#declare(spec, ctx)
     for (const l of this.core.listeners.all()) {
       if (!l.state.active) continue
       const { missing, stale } = await this.core.data.tally(l.target.slot, ctx)
       if (missing + stale > 0) this.core.log.info?.(`The listener ${quote(l.name)} has ${missing + stale} rows to compute: db.add() it, or db.verify({ repair: true }).`)
     }
-  }
-
-  /** Takes over what is stored, also by other processes. */
-  async refresh(ctx: Ctx): Promise<readonly Component[]> {
-    const components = await this.core.components.all(ctx)
-    await this.core.listeners.refresh(ctx, components)
-    this.core.indexes.refresh(components)
-    return components
   }
 
   collection(name: string, options?: CollectionOptions<object>): unknown {
@@ -155,7 +147,7 @@ class Inlay implements Planner {
     for (const key of [spec.key].flat() as readonly ListenerKey[]) if (typeof key === 'object' && 'model' in key) await this.#declare(key as ListenerSpec, ctx)
     const stored = this.storedListener(spec, identity ?? (await this.#addModel(spec.model, ctx)).hash)
     await this.core.ensure(spec.on, ctx)
-    await this.refresh(ctx)
+    await this.core.refresh(ctx)
     this.checkListener(spec.name, stored)
     const there = await this.core.components.get('listener', spec.name, ctx)
     if (there === undefined || !there.versions.some((v) => v.hash === hashOf({ ...stored })) || (there.state as unknown as ListenerState).target !== there.versions.find((v) => v.hash === hashOf({ ...stored }))!.version) {
@@ -168,7 +160,7 @@ class Inlay implements Planner {
       const state: ListenerState = { target, serving: before.serving ?? null, active: spec.active ?? true, obsolete: before.obsolete ?? [], chunk: spec.maxChunkSize ?? null }
       return hashOf({ ...before }) === hashOf({ ...state }) ? undefined : { versions: c!.versions, state: { ...state } }
     })
-    await this.refresh(ctx)
+    await this.core.refresh(ctx)
   }
 
   /** Same name, other selection; or a path that is taken. */
@@ -230,7 +222,7 @@ class Inlay implements Planner {
         return { versions: c!.versions, state: { ...state, serving: null, obsolete: old === l.target.slot.id ? state.obsolete : [...state.obsolete, old] } }
       })
     }
-    await this.refresh(ctx)
+    await this.core.refresh(ctx)
     const used = new Set(listeners.all().flatMap((l) => [l.serving, l.target].flatMap((g) => [g.slot.id, ...g.slot.upstream])))
     for (const l of [...listeners.all()].reverse()) {
       const droppable = l.state.obsolete.filter((id) => !used.has(id))
@@ -244,13 +236,13 @@ class Inlay implements Planner {
         return { versions: c!.versions, state: { ...state, obsolete: state.obsolete.filter((id) => used.has(id) && id !== l.target.slot.id) } }
       })
     }
-    await this.refresh(ctx)
+    await this.core.refresh(ctx)
   }
 
   async #addIndex(spec: IndexSpec, ctx: Ctx): Promise<void> {
     const { components, vectors, listeners } = this.core
     if ('model' in spec.indexing) await this.#declare(spec.indexing, ctx)
-    await this.refresh(ctx)
+    await this.core.refresh(ctx)
     const compatible: Record<string, { readonly model: string; readonly identity: string }> = {}
     const on = listeners.get(spec.indexing.name)
     if (on === undefined) throw new InlayError('NOT_FOUND', `The index ${quote(spec.name)} lies on the listener ${quote(spec.indexing.name)}, which does not exist. Add that one first.`)
@@ -267,7 +259,7 @@ class Inlay implements Planner {
     const there = await components.get('index', spec.name, ctx)
     if (there !== undefined && (there.versions.at(-1)!.spec as unknown as StoredIndex).listener !== on.name) throw new InlayError('CONFLICT', `An index ${quote(spec.name)} exists on the listener ${quote((there.versions.at(-1)!.spec as unknown as StoredIndex).listener)}. Choose another name, or remove it first.`)
     const { added } = await components.add('index', spec.name, stored as unknown as Doc, ctx)
-    await this.refresh(ctx)
+    await this.core.refresh(ctx)
     if (added && spec.measure === 'cosine') await this.#failZeros(listeners.get(on.name)!, ctx)
   }
 
@@ -333,7 +325,7 @@ class Inlay implements Planner {
   async load(spec: Spec<unknown>, version?: number): Promise<unknown> {
     this.#learn(spec)
     return this.core.call(undefined, async (ctx) => {
-      await this.refresh(ctx)
+      await this.core.refresh(ctx)
       const there = await this.core.components.get(spec.kind, spec.name, ctx)
       const found = version === undefined ? there?.versions.at(-1) : there?.versions.find((v) => v.version === version)
       if (there === undefined || found === undefined) throw new InlayError('NOT_FOUND', `There is no ${spec.kind} ${quote(spec.name)}${version === undefined || there === undefined ? '' : ` in version ${version}; versions: ${there.versions.map((v) => v.version).join(', ')}`}. Add it with db.add().`)
@@ -343,12 +335,12 @@ class Inlay implements Planner {
 
   async show(kind?: ComponentKind, name?: string): Promise<readonly Shown[]> {
     return this.core.call(undefined, async (ctx) => {
-      const components = (await this.refresh(ctx)).filter((c) => (kind === undefined || c.kind === kind) && (name === undefined || c.name === name))
+      const components = (await this.core.refresh(ctx)).filter((c) => (kind === undefined || c.kind === kind) && (name === undefined || c.name === name))
       return components.flatMap((c): readonly Shown[] => {
-        if (c.kind !== 'listener') return c.versions.map((v) => ({ kind: c.kind, name: c.name, version: v.version, tags: {} }))
+        if (c.kind !== 'listener') return c.versions.map((v) => ({ kind: c.kind, name: c.name, version: v.version }))
         const { spec, target, serving, state } = this.core.listeners.get(c.name)!
         const standing = !state.active ? 'inactive' : target.work === undefined ? 'blocked' : serving === target ? 'ready' : 'building'
-        return [{ kind: 'listener', name: c.name, version: target.version, tags: {}, key: spec.label, model: spec.model, label: `${spec.model}/${spec.label}`, state: standing, ...(target.reason === undefined ? {} : { reason: target.reason }) } as Shown]
+        return [{ kind: 'listener', name: c.name, version: target.version, key: spec.label, model: spec.model, label: `${spec.model}/${spec.label}`, state: standing, ...(target.reason === undefined ? {} : { reason: target.reason }) } as Shown]
       })
     })
   }
@@ -356,7 +348,7 @@ class Inlay implements Planner {
   async remove(kind: ComponentKind, name: string, options: { readonly version?: number; readonly force?: boolean; readonly keepOutputs?: boolean } = {}): Promise<void> {
     return this.core.call(undefined, async (ctx) => {
       const { components, data, listeners, vectors, copies } = this.core
-      const all = await this.refresh(ctx), there = all.find((c) => c.kind === kind && c.name === name)
+      const all = await this.core.refresh(ctx), there = all.find((c) => c.kind === kind && c.name === name)
       const version = options.version === undefined ? undefined : there?.versions.find((v) => v.version === options.version)
       if (there === undefined || (options.version !== undefined && version === undefined)) throw new InlayError('NOT_FOUND', `There is no ${kind} ${quote(name)}${options.version === undefined ? '' : ` in version ${options.version}`} to remove. See db.show().`)
       const users = usersOf(kind, name, version?.hash, all)
@@ -379,20 +371,20 @@ class Inlay implements Planner {
         }
         await components.remove(kind, name, ctx)
       }
-      await this.refresh(ctx)
+      await this.core.refresh(ctx)
     })
   }
 
   async plan(specs: readonly Spec<unknown>[], options: { readonly signal?: AbortSignal } = {}): Promise<Plan> {
     return this.core.call(options.signal, async (ctx) => {
-      await this.refresh(ctx)
+      await this.core.refresh(ctx)
       return plan(this, specs, (spec, wait) => this.add(spec, wait), ctx)
     })
   }
 
   async verify(options: VerifyOptions = {}): Promise<Health> {
     return this.core.call(options.signal, async (ctx) => {
-      const components = await this.refresh(ctx)
+      const components = await this.core.refresh(ctx)
       const health = await verify(this.core, components, options, ctx)
       if (options.repair === true) await this.switchOver(ctx)
       return health

@@ -1,5 +1,5 @@
 /** Listeners as they run in this process: built from their components, kept in order of their chains, driven by the engine. */
-import type { Component, Components } from './components.ts'
+import type { Component } from './components.ts'
 import { hydrate } from './content.ts'
 import type { ArtifactStore, Ctx, Datalayer, Doc, Key, Model, Row, Slot, Value } from './contract.ts'
 import { decode, hashOf, pick, sha256 } from './encoding.ts'
@@ -70,7 +70,6 @@ function valueAt(doc: Doc, path: string): Value | undefined {
 export interface ListenerParts extends ModelParts {
   readonly data: Datalayer
   readonly artifacts: ArtifactStore
-  readonly components: Components
   readonly warn: (message: string) => void
 }
 
@@ -119,9 +118,8 @@ export class Listeners {
     return made
   }
 
-  /** Reads the components and opens what is new. */
-  async refresh(ctx: Ctx, components?: readonly Component[]): Promise<void> {
-    const stored = components ?? await this.#parts.components.all(ctx)
+  /** Takes over the stored listeners and opens what is new. */
+  async refresh(ctx: Ctx, stored: readonly Component[]): Promise<void> {
     const models = new Map(stored.filter((c) => c.kind === 'model').map((c) => [c.name, c]))
     const byName = new Map<string, Listener>()
     const waiting = stored.filter((c) => c.kind === 'listener')

@@ -92,11 +92,17 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
   const ensured = new Map<string, Promise<void>>()
   const core: OpenedCore = {
     server: main.connection.server, devices, data, artifacts, vectors, copies, components, functions, log: parts.log, outputs: config.outputs, modelParts,
-    listeners: new Listeners({ ...modelParts, data, artifacts, components, warn }),
+    listeners: new Listeners({ ...modelParts, data, artifacts, warn }),
     indexes: new Indexes(() => core),
     call: (signal, work) => life.call(signal, work),
     stream: (signal, work) => life.stream(signal, work),
     background: (work) => life.background(work, (error) => parts.log.warn?.(`Work in the background stopped: ${messageOf(error)}`)),
+    async refresh(c) {
+      const stored = await components.all(c)
+      await core.listeners.refresh(c, stored)
+      core.indexes.refresh(stored)
+      return stored
+    },
     async ensure(name, c) {
       let done = ensured.get(name)
       if (done === undefined) {

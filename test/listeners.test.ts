@@ -160,6 +160,25 @@ describe.each(backends)('$name', (backend) => {
     }
   })
 
+  it('sees what another Inlay on the same database declares, changes and removes', async (ctx) => {
+    const uri = backend.uri(ctx), namespace = `two_${Math.random().toString(36).slice(2)}`, config: Config = { data: uri, namespace, config: false, log: {} }
+    const first = await inlay(config), second = await inlay(config), docs = second.collection<{ text: string }>('docs')
+    await docs.insert({ _id: 'a', text: 'a' })
+    const upper = counting('upper', 1, (text) => text.toUpperCase()), louder = counting('upper', 2, (text) => `${text.toUpperCase()}!`)
+    const listened = await first.add(listener({ model: upper.spec, on: 'docs', key: 'text' }))
+    expect((await docs.find({ [listened.path]: 'A' }).toArray()).map((row) => row._id)).toEqual(['a'])
+    await second.add(upper.spec)
+    await first.add(listener({ model: louder.spec, on: 'docs', key: 'text' }))
+    expect(listened.of((await docs.findOne())!)).toBe('A!')
+    await second.add(louder.spec)
+    await first.remove('listener', 'text_upper')
+    expect((await docs.insert({ _id: 'b', text: 'b' })).ids).toEqual(['b'])
+    expect((await docs.find().toArray()).map((row) => row._outputs)).toEqual([undefined, undefined])
+    await docs.delete({}, { all: true })
+    await first.close()
+    await second.close()
+  })
+
   it('removes components with their outputs, unless they are in use or shall stay', async (ctx) => {
     const db = await open(ctx, backend), docs = db.collection<{ text: string }>('docs'), embed = counting('embed', 1, (text) => Float32Array.of(text.length, 1), [2]), size = counting('size', 1, (text) => text.length)
     await docs.insert([{ _id: 'a', text: 'a' }])
