@@ -12,7 +12,7 @@ import type { Outputs } from './listeners.ts'
 import { isOutage } from './reconcile.ts'
 import { Rate } from './rate.ts'
 import { applyUpdate, parseUpdate } from './update.ts'
-import { copyIn, has, isDoc, same, Unstorable } from './value.ts'
+import { copyAsked, copyIn, has, isDoc, same, Unstorable } from './value.ts'
 
 const chunkRows = 500
 const attempts = 20
@@ -44,16 +44,16 @@ export class Collection {
   }
 
   find(where?: Readonly<Record<string, unknown>>): Find {
-    return new Find(this.#core, this.name, { where })
+    return new Find(this.#core, this.name, { where: copyAsked(where) })
   }
   findOne(where?: Readonly<Record<string, unknown>>, options: { readonly signal?: AbortSignal } = {}): Promise<Doc | undefined> {
     const find = this.find(where)
     return (options.signal === undefined ? find : find.signal(options.signal)).first()
   }
   like(example: unknown, index: IndexHandle<unknown>, options: { readonly n?: number } = {}): { find(where?: Readonly<Record<string, unknown>>): Find } {
-    const like = { example, index, n: options.n ?? 10, before: true }
+    const like = { example: copyAsked(example), index, n: options.n ?? 10, before: true }
     new Find(this.#core, this.name, {}).like(example, index, options)          // checks n now
-    return { find: (where) => new Find(this.#core, this.name, { where, like }) }
+    return { find: (where) => new Find(this.#core, this.name, { where: copyAsked(where), like }) }
   }
 
   async insert(docs: unknown, options: Wait = {}): Promise<Changed> {
@@ -250,8 +250,8 @@ export class Collection {
   }
 
   async update(where: Readonly<Record<string, unknown>>, change: unknown, options: Wait = {}): Promise<Changed> {
-    const parsed = parseUpdate(change)
-    return this.#core.call(options.signal, (ctx) => this.#change(where, options, ctx, async (view) => {
+    const parsed = parseUpdate(copyAsked(change)), rows = copyAsked(where)
+    return this.#core.call(options.signal, (ctx) => this.#change(rows, options, ctx, async (view) => {
       const next = applyUpdate(view, parsed)
       const copied = copyIn(next, this.#core.data.capabilities.refuses) as Doc
       const checked = await this.#check(copied)
@@ -331,9 +331,10 @@ export class Collection {
 
   async delete(where: Readonly<Record<string, unknown>>, options: { readonly all?: true; readonly signal?: AbortSignal } = {}): Promise<Changed> {
     if (!isDoc(where) || (Object.keys(where).length === 0 && options.all !== true)) throw new InlayError('INVALID_ARGUMENT', `delete(${quote(where)}) would delete every row of ${quote(this.name)}. Give a filter, or { all: true } if that is meant.`)
+    const rows = copyAsked(where)
     return this.#core.call(options.signal, async (ctx) => {
       const total = emptyChanged()
-      await this.#each(where, ctx, async (seen) => {
+      await this.#each(rows, ctx, async (seen) => {
         const written = await this.#core.data.write(this.name, seen.map(({ row }): Write => ({ kind: 'remove', key: row.key, rev: row.rev })), ctx)
         total.ids.push(...written.flatMap((w) => (w.status === 'done' ? [w.key] : [])))
         return written.flatMap((w) => (w.status === 'moved' ? [w.key] : []))

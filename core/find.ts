@@ -8,7 +8,7 @@ import type { Core } from './core.ts'
 import { parseFilter, split, type Conjunct } from './match.ts'
 import { both, nearest } from './search.ts'
 import { parseSort, Top, type Order } from './sort.ts'
-import { setOwn } from './value.ts'
+import { copyAsked, setOwn } from './value.ts'
 
 /** What a query asks. */
 export interface Asked {
@@ -59,7 +59,7 @@ export class Find {
   }
   sort(by: Readonly<Record<string, unknown>>): Find {
     parseSort(by)
-    return this.#with({ sort: by })
+    return this.#with({ sort: { ...by } })
   }
   skip(n: number): Find {
     return this.#with({ skip: whole('skip', n, 0) })
@@ -72,7 +72,7 @@ export class Find {
     return this.#with({ fields })
   }
   like(example: unknown, index: IndexHandle<unknown>, options: { readonly n?: number } = {}): Find {
-    return this.#with({ like: { example, index, n: whole('n', options.n ?? 10, 1), before: false } })
+    return this.#with({ like: { example: copyAsked(example), index, n: whole('n', options.n ?? 10, 1), before: false } })
   }
   signal(signal: AbortSignal): Find {
     return this.#with({ signal })

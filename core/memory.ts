@@ -78,6 +78,13 @@ function datalayer(store: Store): Datalayer {
     outputs.get(key)?.values?.forEach((_, i) => forget(slot.id, `${key}#${i}`))
     return outputs.delete(key)
   }
+  const dropDerived = (from: string): void => {
+    for (const { of } of store.slots.values()) {
+      if (of.collection !== from) continue
+      store.slots.delete(of.id)
+      dropDerived(of.id)
+    }
+  }
   const apply = (rows: Map<Key, Stored>, name: string, op: Write): Written => {
     const rev = `r${++store.counter}`, key = op.key ?? `k${store.counter}`, old = rows.get(key)
     if (op.kind === 'insert') {
@@ -115,7 +122,7 @@ function datalayer(store: Store): Datalayer {
     },
     async drop(name) {
       store.collections.delete(name)
-      for (const { of } of store.slots.values()) if (of.collection === name) store.slots.delete(of.id)
+      dropDerived(name)
     },
     list: async () => [...store.collections.values()].map(({ of }) => of),
     async write(name, ops) {
@@ -128,12 +135,15 @@ function datalayer(store: Store): Datalayer {
       if (!store.slots.has(slot.id)) store.slots.set(slot.id, { of: slot, outputs: new Map() })
       return { filters: true }
     },
-    async dropSlot(id) { store.slots.delete(id) },
+    async dropSlot(id) {
+      store.slots.delete(id)
+      dropDerived(id)
+    },
     rows: (slot, which, keys, ctx) => pages(() => some(slot.collection, keys).flatMap(([key, row]): Row[] => {
       const rev = revOf(slot, key, row), mark = slotOf(slot.id).outputs.get(key)?.mark
       if (rev === undefined || !matches(slot.where, key, row.doc) || (which === 'stale' ? mark?.rev === rev : which === 'failed' && mark?.error === undefined)) return []
       const doc = copyOut(slot.fields === undefined ? row.doc : pick(row.doc, slot.fields))
-      return [{ key, rev, doc, outputs: outputs(slot.upstream, key), ...(mark === undefined ? {} : { mark }) }]
+      return [{ key, rev, doc, outputs: outputs(slot.upstream, key), ...(mark === undefined ? {} : { mark: { ...mark } }) }]
     }), ctx),
     async tally(slot) {
       const { outputs } = slotOf(slot.id)

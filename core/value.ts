@@ -177,3 +177,12 @@ export function copyOut(value: Value): Value {
   for (const [name, v] of Object.entries(value)) setOwn(copy, name, copyOut(v as Value))
   return copy
 }
+
+/** A copy of what a user asks with, a filter or a change: plain parts are copied, anything else is left for the parser to refuse. */
+export function copyAsked<T>(asked: T): T
+export function copyAsked(asked: unknown): unknown {
+  if (asked instanceof Date) return new Date(asked)
+  if (isTypedArray(asked)) return copyOut(asked as Value)
+  if (Array.isArray(asked)) return asked.map((v: unknown) => copyAsked(v))
+  return isDoc(asked) ? Object.fromEntries(Object.entries(asked).map(([name, v]) => [name, copyAsked(v)])) : asked
+}

@@ -1,11 +1,11 @@
 /** Rows, slots, settle: each call one statement, or one transaction. Scans go by key, page by page, so that nothing is held between two of them. */
 import type { Ctx, DataCapabilities, Datalayer, Doc, Filter, Key, Mark, Outcome, Query as ContractQuery, Row, Slot, Value, Write, Written } from '../../core/contract.ts'
-import { decode, encode } from '../../core/encoding.ts'
+import { decode, encode, pick } from '../../core/encoding.ts'
 import { InlayError, messageOf, quote } from '../../core/errors.ts'
-import { setOwn } from '../../core/value.ts'
+import { compareStrings, setOwn } from '../../core/value.ts'
 import { compileFilter } from './filter.ts'
 import { createCollection, createSlot, drop, maxDims, table, type Place } from './schema.ts'
-import { columnOf } from './shape.ts'
+import { columnOf, jsonOf } from './shape.ts'
 import { boolArray, intArray, jsonbArray, Params, textArray, type Query, type SqlRow } from './sql.ts'
 
 const findRows = 1000
@@ -63,13 +63,13 @@ export class PostgresData implements Datalayer {
   }
 
   async *find(query: ContractQuery, ctx: Ctx): AsyncIterable<readonly Row[]> {
-    const { from, key, rev, doc, only } = this.#source(query.from), { skip = 0, limit } = query
+    const { from, key, rev, only } = this.#source(query.from), { skip = 0, limit } = query
     if (query.order !== undefined) throw new InlayError('INTERNAL', 'This database does not sort, as its capabilities say.')
     const slots = (query.slots ?? []).map((id) => ({ id, slot: this.#slot(id) }))
     let after = query.after, left = limit ?? Number.POSITIVE_INFINITY
     for (let first = true; left > 0; first = false) {
       const p = new Params(), size = Math.min(findRows, left)
-      const columns = [`${key} as k`, `${rev} as r`, ...(query.fields === undefined ? [`${doc} as doc`] : query.fields.map((f, i) => `${doc} -> ${p.add(f)}::text as f${i}`))]
+      const columns = [`${key} as k`, `${rev} as r`, ...this.#docColumns(query, p)]
       const joins = slots.map(({ id, slot }, i) => {
         columns.push(outputColumn(slot, i))
         return this.#outputJoin(id, slot, i, key)
@@ -86,16 +86,20 @@ export class PostgresData implements Datalayer {
     const doc = this.#doc(row, query)
     return { key: row['k']!, rev: row['r']!, doc, outputs: this.#outputs(row, slots) }
   }
+  #docColumns({ from, fields }: Pick<ContractQuery, 'from' | 'fields'>, p: Params): readonly string[] {
+    if (this.#slots.has(from)) return ['d.value::text as value', 'd.key as source', 'd.off as "offset"']
+    return fields === undefined ? ['d.doc as doc'] : fields.map((f, i) => `d.doc -> ${p.add(f)}::text as f${i}`)
+  }
   #doc(row: SqlRow, { from, fields }: Pick<ContractQuery, 'from' | 'fields'>): Doc {
-    let doc: Doc
-    if (fields === undefined) doc = decode(row['doc']!) as Doc
-    else {
-      const picked: Record<string, Value> = {}
-      for (const [i, field] of fields.entries()) if (row[`f${i}`] !== null) setOwn(picked, field, decode(row[`f${i}`]!))
-      doc = picked
-    }
     const slot = this.#slots.get(from)
-    return slot?.shape.kind === 'vector' && Array.isArray(doc['value']) ? { ...doc, value: Float32Array.from(doc['value'] as readonly number[]) } : doc
+    if (slot !== undefined) {
+      const doc = { value: columnOf(this.#place, slot.shape).read(row['value']!), source: row['source']!, offset: Number(row['offset']) }
+      return fields === undefined ? doc : pick(doc, fields)
+    }
+    if (fields === undefined) return decode(row['doc']!) as Doc
+    const doc: Record<string, Value> = {}
+    for (const [i, field] of fields.entries()) if (row[`f${i}`] !== null) setOwn(doc, field, decode(row[`f${i}`]!))
+    return doc
   }
   #outputs(row: SqlRow, slots: readonly { readonly id: string; readonly slot: Slot }[]): Record<string, readonly Value[]> {
     const outputs: Record<string, readonly Value[]> = {}
@@ -117,7 +121,7 @@ export class PostgresData implements Datalayer {
   async openSlot(slot: Slot, ctx: Ctx): Promise<{ readonly filters: boolean }> {
     await createSlot(this.#place, slot, this.#slots.has(slot.collection), ctx.signal)
     this.#slots.set(slot.id, slot)
-    return { filters: slot.shape.kind === 'json' && !slot.many }
+    return { filters: !slot.many }
   }
   async dropSlot(id: string, ctx: Ctx): Promise<void> {
     await drop(this.#place, id, ctx.signal)
@@ -125,12 +129,12 @@ export class PostgresData implements Datalayer {
   }
 
   async *rows(slot: Slot, which: 'stale' | 'failed' | 'all', keys: readonly Key[] | 'all', ctx: Ctx): AsyncIterable<readonly Row[]> {
-    const { from, key, doc, only } = this.#source(slot.collection), upstream = this.#upstream(slot)
+    const { from, key, only } = this.#source(slot.collection), upstream = this.#upstream(slot), read = { from: slot.collection, ...(slot.fields === undefined ? {} : { fields: slot.fields }) }
     const ups = slot.upstream.map((id) => ({ id, slot: this.#slot(id) }))
     const test = which === 'stale' ? `(o.key is null or o.rev <> ${upstream.rev})` : which === 'failed' ? 'o.err is not null' : 'true'
     for (let after: Key | undefined; ;) {
       const p = new Params()
-      const columns = [`${key} as k`, `${upstream.rev} as r`, 'o.rev as mr', 'o.hash as mh', 'o.err as me', 'o.tries as mt', 'o.none as mn', ...(slot.fields === undefined ? [`${doc} as doc`] : slot.fields.map((f, i) => `${doc} -> ${p.add(f)}::text as f${i}`))]
+      const columns = [`${key} as k`, `${upstream.rev} as r`, 'o.rev as mr', 'o.hash as mh', 'o.err as me', 'o.tries as mt', 'o.none as mn', ...this.#docColumns(read, p)]
       const joins = ups.map(({ id, slot: up }, i) => {
         columns.push(outputColumn(up, i))
         return this.#outputJoin(id, up, i, key)
@@ -139,7 +143,7 @@ export class PostgresData implements Datalayer {
       const rows = await this.#place.sql.query(`select ${columns.join(', ')} from ${from} ${upstream.join} ${joins.join(' ')} left join ${table(this.#place, slot.id)} o on o.key = ${key} and o.off = ${markOffset(slot)} where ${where} order by ${key} limit ${staleRows}`, p.list, ctx.signal)
       if (rows.length > 0) {
         yield rows.map((row): Row => ({
-          key: row['k']!, rev: row['r']!, doc: this.#doc(row, { from: slot.collection, ...(slot.fields === undefined ? {} : { fields: slot.fields }) }), outputs: this.#outputs(row, ups),
+          key: row['k']!, rev: row['r']!, doc: this.#doc(row, read), outputs: this.#outputs(row, ups),
           ...(row['mr'] === null ? {} : { mark: { rev: row['mr']!, hash: row['mh']!, ...(row['me'] === null ? {} : { error: row['me']! }), ...(row['mt'] === null ? {} : { tries: Number(row['mt']) }), ...(isTrue(row['mn']) ? { none: true as const } : {}) } satisfies Mark }),
         }))
       }
@@ -170,7 +174,8 @@ export class PostgresData implements Datalayer {
       : new Set((await sql.query(marks.text, marks.params, ctx.signal, 'prepared')).map((row) => row['key']!))
     return outcomes.filter((o) => !accepted.has(o.key)).map((o) => o.key)
   }
-  /** The row is the fence: it is locked and compared in the statement that stores. Without the lock a concurrent delete would leave an orphan. */
+  /** The row is the fence: it is locked and compared in the statement that stores. Without the lock a concurrent delete would leave an orphan; in
+   *  another order than that of the keys two batches would wait for each other. */
   #marks(slot: Slot, outcomes: readonly Outcome[]): { readonly text: string; readonly params: Params['list'] } {
     const { from, key, only } = this.#source(slot.collection), upstream = this.#upstream(slot), t = table(this.#place, slot.id), off = markOffset(slot), column = columnOf(this.#place, slot.shape)
     const p = new Params()
@@ -182,7 +187,7 @@ export class PostgresData implements Datalayer {
     ]
     return {
       params: p.list,
-      text: `with ok as materialized (select v.* from unnest(${lists.join(', ')}) v(key, rev, hash, kind, err, tries, value) join ${from} on ${key} = v.key ${upstream.join} where ${only} and ${upstream.rev} = v.rev and ${upstream.current} for share of d),
+      text: `with ok as materialized (select v.* from unnest(${lists.join(', ')}) v(key, rev, hash, kind, err, tries, value) join ${from} on ${key} = v.key ${upstream.join} where ${only} and ${upstream.rev} = v.rev and ${upstream.current} order by ${key} for share of d),
         stored as (insert into ${t} as o (key, off, rev, hash, err, tries, none, value) select key, ${off}, rev, hash, err, case when kind = 'error' then tries end, kind = 'skip', value from ok where kind <> 'same' order by key
           on conflict (key, off) do update set rev = excluded.rev, hash = excluded.hash, err = excluded.err, tries = excluded.tries, none = excluded.none, value = excluded.value returning o.key),
         moved as (update ${t} o set rev = ok.rev from ok where ok.kind = 'same' and o.key = ok.key and o.off = ${off} and o.hash = ok.hash returning o.key)
@@ -218,9 +223,9 @@ export class PostgresData implements Datalayer {
 
   /** Nearest outputs with their rows, in one statement. `distance` is SQL over `o.value`. */
   async nearest(slot: Slot, distance: (add: Params['add']) => string, k: number, query: ContractQuery | undefined, ctx: Ctx): Promise<readonly { readonly row: Row; readonly offset: number; readonly distance: number }[]> {
-    const { from, key, rev, doc, only } = this.#source(slot.collection), p = new Params(), of: ContractQuery = query ?? { from: slot.collection, fields: [] }
+    const { from, key, rev, only } = this.#source(slot.collection), p = new Params(), of: ContractQuery = query ?? { from: slot.collection, fields: [] }
     const slots = (of.slots ?? []).map((id) => ({ id, slot: this.#slot(id) }))
-    const columns = [`${key} as k`, `${rev} as r`, 'o.off', `${distance(p.add)} as distance`, ...(of.fields === undefined ? [`${doc} as doc`] : of.fields.map((f, i) => `${doc} -> ${p.add(f)}::text as f${i}`))]
+    const columns = [`${key} as k`, `${rev} as r`, 'o.off', `${distance(p.add)} as distance`, ...this.#docColumns(of, p)]
     const joins = slots.map(({ id, slot: out }, i) => {
       columns.push(outputColumn(out, i))
       return this.#outputJoin(id, out, i, key)
@@ -238,8 +243,7 @@ export class PostgresData implements Datalayer {
   #source(of: string): Source {
     const slot = this.#slots.get(of)
     if (slot === undefined) return { from: `${table(this.#place, of)} d`, key: 'd._id', rev: 'd._rev::text', doc: 'd.doc', only: 'true' }
-    const value = slot.shape.kind === 'vector' && this.#place.vectors !== undefined ? 'd.value::real[]' : 'd.value'
-    return { from: `${table(this.#place, of)} d`, key: 'd.id', rev: 'd.rev', doc: `jsonb_build_object('value', ${value}, 'source', d.key, 'offset', d.off)`, only: 'd.off >= 0' }
+    return { from: `${table(this.#place, of)} d`, key: 'd.id', rev: 'd.rev', doc: `jsonb_build_object('value', ${jsonOf(this.#place, slot.shape, 'd.value')}, 'source', d.key, 'offset', d.off)`, only: 'd.off >= 0' }
   }
 
   /** Joins to the marks of what a slot reads: its composite rev, whether all of it has values, and whether all of it is current. */
@@ -275,7 +279,7 @@ export class PostgresData implements Datalayer {
     return compileFilter(filter, {
       key, param: p.add,
       json: (path) => (path.slot === undefined ? { root: doc, at: path.at }
-        : { root: `coalesce((select jsonb_build_object('v', s.value) from ${table(this.#place, path.slot)} s where s.key = ${key} and s.off = 0 and s.value is not null), '{}'::jsonb)`, at: ['v', ...path.at] }),
+        : { root: `coalesce((select jsonb_build_object('v', ${jsonOf(this.#place, this.#slot(path.slot).shape, 's.value')}) from ${table(this.#place, path.slot)} s where s.key = ${key} and s.off = 0 and s.value is not null), '{}'::jsonb)`, at: ['v', ...path.at] }),
     })
   }
 }
@@ -295,10 +299,10 @@ function isDataFault(error: unknown): boolean {
   return /^(22|54)/.test(String((error as { readonly code?: unknown }).code))
 }
 
-/** At most one statement per kind of operation, keys in order, so that writers rarely wait for each other in a circle. */
+/** At most one statement per kind of operation. */
 async function writeAll(query: Query, t: string, ops: readonly Write[]): Promise<readonly Written[]> {
   const written: Written[] = []
-  const of = (test: (op: Write) => boolean): readonly number[] => ops.flatMap((op, i) => (test(op) ? [i] : [])).sort((a, b) => (keyOf(ops[a]!) < keyOf(ops[b]!) ? -1 : 1))
+  const of = (test: (op: Write) => boolean): readonly number[] => ops.flatMap((op, i) => (test(op) ? [i] : [])).sort((a, b) => compareStrings(keyOf(ops[a]!), keyOf(ops[b]!)))
   const revsOf = (rows: readonly SqlRow[]): ReadonlyMap<string, string> => new Map(rows.map((row) => [row['_id']!, row['_rev']!]))
   await insert(of((op) => op.kind === 'insert'))
   await put(of((op) => op.kind === 'put' && op.rev === undefined))
@@ -329,13 +333,14 @@ async function writeAll(query: Query, t: string, ops: readonly Write[]): Promise
       `${p.add(jsonbArray(at.map((i) => { const op = ops[i]!; return encode(op.kind === 'patch' ? op.set : (op as { readonly doc: Doc }).doc) })))}::jsonb[]`,
       `${p.add(jsonbArray(at.map((i) => { const op = ops[i]!; return encode(op.kind === 'patch' ? [...op.unset] : []) })))}::jsonb[]`,
     ]
-    const revs = revsOf(await query(`update ${t} d set doc = case when v.put then v.doc else (d.doc - array(select jsonb_array_elements_text(v.unset))) || v.doc end from unnest(${lists.join(', ')}) v(key, rev, put, doc, unset) where d._id = v.key and (v.rev is null or d._rev::text = v.rev) returning d._id, d._rev`, p.list))
+    const revs = revsOf(await query(`${locked(t, lists.join(', '), 'v(key, rev, put, doc, unset)')} update ${t} d set doc = case when v.put then v.doc else (d.doc - array(select jsonb_array_elements_text(v.unset))) || v.doc end from v join locked on locked._id = v.key where d._id = v.key and (v.rev is null or d._rev::text = v.rev) returning d._id, d._rev`, p.list))
     await finish(at, (key) => { const rev = revs.get(key); return rev === undefined ? undefined : { status: 'done', key, rev } })
   }
   async function remove(at: readonly number[]): Promise<void> {
     if (at.length === 0) return
     const p = new Params()
-    const rows = await query(`delete from ${t} d using unnest(${p.add(textArray(at.map((i) => keyOf(ops[i]!))))}::text[], ${p.add(textArray(at.map((i) => (ops[i] as { readonly rev?: string }).rev ?? null)))}::text[]) v(key, rev) where d._id = v.key and (v.rev is null or d._rev::text = v.rev) returning d._id`, p.list)
+    const lists = `${p.add(textArray(at.map((i) => keyOf(ops[i]!))))}::text[], ${p.add(textArray(at.map((i) => (ops[i] as { readonly rev?: string }).rev ?? null)))}::text[]`
+    const rows = await query(`${locked(t, lists, 'v(key, rev)')} delete from ${t} d using v join locked on locked._id = v.key where d._id = v.key and (v.rev is null or d._rev::text = v.rev) returning d._id`, p.list)
     const gone = new Set(rows.map((row) => row['_id']!))
     await finish(at, (key) => (gone.has(key) ? { status: 'done', key } : undefined))
   }
@@ -352,6 +357,11 @@ async function writeAll(query: Query, t: string, ops: readonly Write[]): Promise
     const there = new Set((await query(`select _id from ${t} where _id = any(${p.add(lost.map((i) => keyOf(ops[i]!)))}::text[])`, p.list)).map((row) => row['_id']!))
     for (const i of lost) written[i] = { status: there.has(keyOf(ops[i]!)) ? 'moved' : 'missing', key: keyOf(ops[i]!) }
   }
+}
+
+/** The operations as `v`, and their rows locked in the order of their keys, so that two writers never wait for each other in a circle. */
+function locked(t: string, lists: string, v: string): string {
+  return `with v as materialized (select * from unnest(${lists}) ${v}), locked as materialized (select d._id from ${t} d join v on d._id = v.key order by d._id for update of d)`
 }
 
 function keyOf(op: Write): Key {

@@ -74,9 +74,10 @@ async function openVectors(sql: Sql, signal: AbortSignal): Promise<Place['vector
 
 export async function createCollection(place: Place, collection: Collection, signal: AbortSignal): Promise<void> {
   const meta = table(place, '_meta'), t = table(place, collection.name)
-  if (collection.attached) throw new InlayError('UNSUPPORTED', `The collection ${quote(collection.name)} cannot be attached: this version keeps its own collections only.`)
   const [there] = await place.sql.query(`select 1 as yes from ${meta} where kind = 'collection' and name = $1`, [collection.name], signal)
+  if (there !== undefined && collection.attached) throw new InlayError('CONFLICT', `The collection ${quote(collection.name)} exists as Inlay's own. Choose another name for the attached one, or drop it first.`)
   if (there !== undefined) return
+  if (collection.attached) throw new InlayError('UNSUPPORTED', `The collection ${quote(collection.name)} cannot be attached: this version keeps its own collections only.`)
   await exclusively(place.sql, place.namespace, signal, async (query) => {
     const [exists] = await query(`select to_regclass($1)::text as t, exists (select from ${meta} where kind = 'collection' and name = $2) as known`, [t, collection.name])
     if (exists!['known'] === 't' || exists!['known'] === 'true') return

@@ -51,6 +51,7 @@ export async function connectServer(uri: string): Promise<Sql> {
       client.release(broken)
     }
   }
+  let closed: Promise<void> | undefined
   const sql: Sql = {
     server: '',
     query: (text, params, signal, prepared) => on(signal, (query) => query(text, params, prepared)),
@@ -65,7 +66,7 @@ export async function connectServer(uri: string): Promise<Sql> {
         throw error
       }
     }),
-    close: () => pool.end(),
+    close: () => (closed ??= pool.end()),
   }
   try {
     const rows = await sql.query('show server_version', [], new AbortController().signal)

@@ -14,6 +14,18 @@ export interface Column {
   read(text: string): Value
 }
 
+/** SQL of a value as jsonb in the stored encoding, so that filters mean the same on every shape. A vector is opaque. */
+export function jsonOf({ vectors }: Place, shape: Shape, value: string): string {
+  switch (shape.kind) {
+    case 'number': return `case ${value} when 'NaN' then '{"\\u0001nan": 1}' when 'Infinity' then '1e400' when '-Infinity' then '-1e400' else to_jsonb(${value}) end`
+    case 'bytes': return `jsonb_build_object(${tag('bytes')}, translate(encode(${value}, 'base64'), E'\n', ''))`
+    case 'vector': return vectors === undefined ? value : `jsonb_build_object(${tag('array:Float32Array')}, '')`
+    case 'boolean': case 'string': return `to_jsonb(${value})`
+    case 'json': return value
+  }
+}
+const tag = (of: string): string => `E'\\x01${of}'`
+
 export function columnOf({ vectors }: Place, shape: Shape): Column {
   switch (shape.kind) {
     case 'json': return json

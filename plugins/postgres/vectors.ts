@@ -8,7 +8,7 @@ const operators: Readonly<Record<Measure, string>> = { cosine: '<=>', dot: '<#>'
 
 export function vectorSearch(schema: string, data: PostgresData): VectorSearch {
   return {
-    capabilities: { place: 'slot', measures: ['cosine', 'dot', 'l2'], dims: maxDims, within: 0, approximate: false, notes: [] },
+    capabilities: { place: 'slot', measures: ['cosine', 'dot', 'l2'], dims: maxDims, within: 20_000, approximate: false, notes: [] },
     create: async () => ({ epoch: 'slot' }),
     async drop() {},
     async put() {},

@@ -72,9 +72,12 @@ export class Subject {
   /** Closes the connection and connects again. */
   async reopen(): Promise<void> {
     await this.#closeInlay()
-    await this.#parts.connection.close()
-    this.#parts = await partsOf(this.plugin, this.uri, this.namespace)
-    this.#made.clear()
+    try {
+      await this.#parts.connection.close()
+    } finally {
+      this.#parts = await partsOf(this.plugin, this.uri, this.namespace)
+      this.#made.clear()
+    }
   }
   /** The public API over this connection. */
   async open(config: Partial<Config> = {}): Promise<Inlay> {
