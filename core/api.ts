@@ -156,6 +156,8 @@ export interface ListenerHandle<O, K extends string = string, I = unknown> {
   readonly path: `_outputs.${string}`
   /** The settled output of a row that was read, or undefined. */
   of(row: object): O | undefined
+  /** The rows on which the model failed, with the reason. */
+  failures(options?: Cancel): AsyncIterable<Failure>
   /** Runs the model again on rows where it failed. */
   retry(options?: Wait): Promise<Changed['outputs']>
 }
@@ -201,8 +203,17 @@ export interface ListenerHealth {
   readonly stale: number
   readonly failed: number
   readonly orphaned: number
-  /** Vectors findable in memory but not stored, or stored but not findable. */
+  /** With `deep`: vectors that a copy in memory lacks, or has otherwise than they are stored. */
   readonly index: number
+  /** The first ten failed rows, with the reason; see `ListenerHandle.failures` for all. */
+  readonly failures: readonly Failure[]
+}
+/** A row whose output could not be computed. */
+export interface Failure {
+  readonly _id: string
+  readonly error: string
+  /** How often the model was tried on it. */
+  readonly tries: number
 }
 /** How thorough `verify` is, and whether it repairs. */
 export interface VerifyOptions extends Wait {
@@ -227,8 +238,11 @@ export interface ShownListener extends Shown {
 
 /** A database with its models. `await using db = await inlay(…)` closes it. */
 export interface Inlay {
+  /** Name and version of the data database: "PostgreSQL 18.6, pgvector 0.8.6". */
+  readonly server: string
   collection<T extends object = Record<string, unknown>>(name: string, options?: CollectionOptions<T>): Collection<T>
-  /** Declares a component, and what it needs. Equal content is a no-op, other content a new version. A listener's outputs are computed before it resolves. */
+  /** Declares a component, and what it needs. Equal content is a no-op, other content a new version. The outputs of a listener, and of one that an index is
+   *  declared on by its spec, are computed before it resolves. */
   add<I, O>(spec: ModelSpec<I, O>, options?: Wait): Promise<ModelHandle<I, O>>
   add<I, O, K extends string>(spec: ListenerSpec<I, O, K>, options?: Wait): Promise<ListenerHandle<O, K, I>>
   add<Q>(spec: IndexSpec<Q>, options?: Wait): Promise<IndexHandle<Q>>

@@ -58,10 +58,10 @@ export class Collection {
 
   async insert(docs: unknown, options: Wait = {}): Promise<Changed> {
     const alone = options.wait === false || options.signal !== undefined || options.onProgress !== undefined
-    if (isAsync(docs)) return this.#core.call(options.signal, (ctx) => this.#insertStream(this.#copies(docs), options, ctx))
+    if (isAsync(docs)) return this.#core.call(options.signal, (ctx) => this.#insertStream(this.#copies(docs), undefined, options, ctx))
     if (!Array.isArray(docs) && !alone) return this.#insertWithOthers(this.#copy(docs))
     const copies = (Array.isArray(docs) ? docs : [docs]).map((doc: unknown) => this.#copy(doc))      // now, so that the caller may change them afterwards
-    return this.#core.call(options.signal, (ctx) => this.#insertStream(oneByOne(copies), options, ctx))
+    return this.#core.call(options.signal, (ctx) => this.#insertStream(oneByOne(copies), copies.length, options, ctx))
   }
 
   async #insertWithOthers(copy: Copied): Promise<Changed> {
@@ -103,11 +103,11 @@ export class Collection {
   }
 
   /** Two chunks are in flight: one is written while the outputs of the one before are computed. */
-  async #insertStream(docs: AsyncIterable<Copied>, options: Wait, ctx: Ctx): Promise<Changed> {
+  async #insertStream(docs: AsyncIterable<Copied>, count: number | undefined, options: Wait, ctx: Ctx): Promise<Changed> {
     const total = emptyChanged(), rate = new Rate(options.onProgress)
     let before: Promise<void> = Promise.resolve(), index = 0, chunk: Copied[] = []
     const flush = async (): Promise<void> => {
-      const part = chunk, start = index - chunk.length
+      const part = chunk, end = index, start = index - chunk.length
       chunk = []
       const { inserted, refused } = await this.#write(part, start, ctx)
       total.ids.push(...inserted.map((i) => i.key))
@@ -115,7 +115,7 @@ export class Collection {
       await before
       before = this.#outputsOf(inserted, options, ctx).then((outputs) => {
         merge(total.outputs, outputs)
-        rate.report(index, undefined, total.outputs.failed)
+        rate.report(end, count, total.outputs.failed)
       })
       before.catch(() => {})                                                   // thrown where it is awaited
     }

@@ -20,7 +20,7 @@ import { Rate } from './rate.ts'
 import { labelOf, listener, type IndexSpec, type ListenerKey, type ListenerSpec, type ModelSpec, type Spec } from './spec.ts'
 import { stepId, type Step } from './step.ts'
 import { copyIn } from './value.ts'
-import { verify } from './verify.ts'
+import { failureOf, failuresOf, verify } from './verify.ts'
 
 /** Opens a database. See `inlay` of the package's main entry, which adds the plugins that come with it. */
 export async function open(config: string | Config | undefined, firstParty: readonly PluginEntry[]): Promise<InlayOf> {
@@ -61,6 +61,10 @@ class Inlay implements Planner {
     }
   }
 
+  get server(): string {
+    return this.core.server
+  }
+
   collection(name: string, options?: CollectionOptions<object>): unknown {
     const { nameBytes } = this.core.data.capabilities.limits
     if (typeof name !== 'string' || name === '' || !name.isWellFormed() || name.includes('\0')) throw new InlayError('INVALID_ARGUMENT', `The collection name ${quote(name)} is not allowed: text of at least one character, without NUL and lone surrogates, is expected.`)
@@ -72,10 +76,9 @@ class Inlay implements Planner {
   async add(spec: Spec<unknown>, options: Wait = {}): Promise<unknown> {
     return this.core.call(options.signal, async (ctx) => {
       const handle = await this.#declare(spec, ctx)
-      if (spec.kind === 'listener') {
-        if (options.wait === false) this.core.background(async (background) => { await this.#build(spec.name, {}, background) })
-        else await this.#build(spec.name, options, ctx)
-      }
+      const { indexing } = spec as Partial<IndexSpec>, build = spec.kind === 'listener' ? spec.name : indexing !== undefined && 'model' in indexing ? indexing.name : undefined
+      if (build !== undefined && options.wait === false) this.core.background(async (background) => { await this.#build(build, {}, background) })
+      else if (build !== undefined) await this.#build(build, options, ctx)
       return handle
     })
   }
@@ -202,9 +205,15 @@ class Inlay implements Planner {
       const report = l.name === name ? (run: { done: number; same: number; skipped: number; failed: number }): void => rate.report(run.done + run.same + run.skipped + run.failed, Math.max(total, run.done + run.same + run.skipped + run.failed), run.failed) : () => {}
       const run = await this.core.listeners.run(l, l.target, ctx, { onRows: report })
       if (l.name === name) report(run)
+      if (run.failed > 0) await this.#sayFailed(l, run.failed, ctx)
       if (run.pending > 0) this.core.log.warn?.(`${run.pending} rows of the listener ${quote(l.name)} kept changing and are pending: db.verify({ repair: true }) takes them.`)
     }
     await this.switchOver(ctx)
+  }
+
+  async #sayFailed({ name, target }: Listener, failed: number, ctx: Ctx): Promise<void> {
+    const [first] = await failuresOf(this.core.data, target.slot, 1, ctx)
+    if (first !== undefined) this.core.log.warn?.(`The listener ${quote(name)} failed on ${failed} rows, on ${quote(first._id)} because: ${first.error}. See failures() and retry() of the listener.`)
   }
 
   /** New before old: outputs that are complete serve, and only then are their predecessors dropped. */
@@ -308,6 +317,11 @@ class Inlay implements Planner {
     return {
       kind: 'listener', name, key: spec.label, path: `_outputs.${spec.label}.${spec.model}`,
       of: (row) => ((row as { _outputs?: Record<string, Record<string, unknown>> })._outputs?.[spec.label]?.[spec.model]),
+      failures: (options = {}) => core.stream(options.signal, async function* (ctx) {
+        const current = core.listeners.get(name)
+        if (current === undefined) throw new InlayError('NOT_FOUND', `The listener ${quote(name)} was removed.`)
+        for await (const rows of core.data.rows(current.target.slot, 'failed', 'all', ctx)) yield* rows.map(failureOf)
+      }),
       retry: (options: Wait = {}) => core.call(options.signal, async (ctx) => {
         const current = core.listeners.get(name)
         if (current === undefined) throw new InlayError('NOT_FOUND', `The listener ${quote(name)} was removed.`)

@@ -170,9 +170,6 @@ export class Listeners {
     const missing = stored === undefined ? [] : missingSteps(stored, functions)
     const reason = stored === undefined ? `its model ${quote(spec.model)} is gone` : missing.length > 0 ? `the step ${missing.join(' and ')} is not loaded in this process: add the model's spec, or name it in "components" of the config` : undefined
     if (reason === undefined) return { version, slot, filters, work: this.#work(slot, spec, residual, this.model(spec.model, stored!)) }
-    const warning = `The listener ${quote(name)} is blocked: ${reason}.`
-    if (!this.#warned.has(warning)) this.#parts.warn(warning)
-    this.#warned.add(warning)
     return { version, slot, filters, reason }
   }
 
@@ -211,13 +208,21 @@ export class Listeners {
     return (listener.serving === listener.target ? [listener.target] : [listener.serving, listener.target]).filter((g) => g.slot.upstream.every((id) => live.has(id)))
   }
 
+  /** Says once that outputs are pending because this process cannot compute them. */
+  #sayBlocked(listener: Listener, { reason }: Generation): void {
+    const warning = `The listener ${quote(listener.name)} is blocked, and its outputs are pending: ${reason}.`
+    if (!this.#warned.has(warning)) this.#parts.warn(warning)
+    this.#warned.add(warning)
+  }
+
   /** Computes outputs of rows just inserted, from the rows in hand: one round trip per generation. */
   async inserted(collection: string, rows: readonly Row[], ctx: Ctx): Promise<Outputs> {
     const outputs: Outputs = { done: 0, failed: 0, pending: 0 }
     const settled = new Map<string, Map<Key, { readonly hash: string; readonly values: readonly Value[] }>>()
     const failed = new Map<string, Set<Key>>()
     for (const listener of this.of(collection)) {
-      for (const { slot, work } of this.generations(listener)) {
+      for (const generation of this.generations(listener)) {
+        const { slot, work } = generation
         const stood = { values: new Map<Key, { readonly hash: string; readonly values: readonly Value[] }>(), failed: new Set<Key>() }
         settled.set(slot.id, stood.values)
         failed.set(slot.id, stood.failed)
@@ -230,7 +235,11 @@ export class Listeners {
           else if (slot.upstream.some((id) => failed.get(id)?.has(row.key) === true)) { counts.failed++; stood.failed.add(row.key) }
           else if (slot.upstream.some((id) => !settled.has(id))) counts.pending++
         }
-        if (work === undefined) { counts.pending += offered.length; continue }
+        if (work === undefined) {
+          counts.pending += offered.length
+          this.#sayBlocked(listener, generation)
+          continue
+        }
         const narrowed = slot.fields === undefined ? offered : offered.map((row) => ({ ...row, doc: pick(row.doc, slot.fields!) }))
         const chunk = listener.state.chunk ?? (narrowed.length || 1)
         for (let i = 0; i < narrowed.length; i += chunk) {
@@ -268,7 +277,10 @@ export class Listeners {
   async run(listener: Listener, generation: Generation, ctx: Ctx, options: ReconcileOptions = {}): Promise<Run> {
     const { data } = this.#parts, { slot, work } = generation, keys = options.keys ?? 'all'
     if (slot.where !== undefined || slot.upstream.length > 0) await data.prune(slot, keys, ctx)
-    if (work === undefined) return { ...emptyRun(), pending: keys === 'all' ? 0 : keys.length }
+    if (work === undefined) {
+      this.#sayBlocked(listener, generation)
+      return { ...emptyRun(), pending: keys === 'all' ? 0 : keys.length }
+    }
     return reconcile(data, work, ctx, { ...options, ...(listener.state.chunk === null ? {} : { chunk: listener.state.chunk }) })
   }
 

@@ -139,7 +139,7 @@ export function copyIn(value: unknown, refuses: readonly string[] = [], path = '
   if (depth > maxDepth) return fault(`nested more than ${maxDepth} levels deep, or in a cycle`)
   const at = (name: string | number): string => (path === '' ? String(name) : `${path}.${name}`)
   if (Array.isArray(value)) return Array.from(value, (v: unknown, i) => copyIn(v, refuses, at(i), depth + 1))
-  if (!isDoc(value)) return fault(`a ${(value as object).constructor?.name ?? 'object'} cannot be stored: give a plain object or a codec`)
+  if (!isDoc(value)) return fault(`a ${(value as object).constructor?.name ?? 'object'} cannot be stored: give a plain object`)
   const copy: Record<string, Value> = {}
   for (const [name, v] of Object.entries(value)) {
     if (v === undefined) continue

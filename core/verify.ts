@@ -1,9 +1,9 @@
 /** Compares what was derived with what it was derived from, and repairs it. */
-import type { Health, ListenerHealth, VerifyOptions } from './api.ts'
+import type { Failure, Health, ListenerHealth, VerifyOptions } from './api.ts'
 import type { Component } from './components.ts'
 import { referencesOf } from './content.ts'
 import type { Core } from './core.ts'
-import type { Ctx } from './contract.ts'
+import type { Ctx, Datalayer, Row, Slot } from './contract.ts'
 import { sha256 } from './encoding.ts'
 import type { Listener } from './listeners.ts'
 import type { StoredModel } from './model.ts'
@@ -11,6 +11,7 @@ import { Rate } from './rate.ts'
 
 const hourMs = 3_600_000
 const removeAtOnce = 500
+const shownFailures = 10
 
 export async function verify(core: Core, components: readonly Component[], options: VerifyOptions, ctx: Ctx): Promise<Health> {
   const repaired = { computed: 0, pruned: 0, artifacts: 0 }, rate = new Rate(options.onProgress)
@@ -48,7 +49,17 @@ async function check(core: Core, listener: Listener, deep: boolean, ctx: Ctx): P
   if (deep && work !== undefined) {
     for await (const rows of data.rows(slot, 'all', 'all', ctx)) differing += rows.filter((row) => row.mark !== undefined && row.mark.rev === row.rev && row.mark.hash !== work.hash(row)).length
   }
-  return { name: listener.name, ...tally, stale: tally.stale + differing, index: deep ? await checkCopies(core, listener, ctx) : 0 }
+  const failures = tally.failed === 0 ? [] : await failuresOf(data, slot, shownFailures, ctx)
+  return { name: listener.name, ...tally, stale: tally.stale + differing, failures, index: deep ? await checkCopies(core, listener, ctx) : 0 }
+}
+
+export function failureOf(row: Row): Failure {
+  return { _id: row.key, error: row.mark?.error ?? '', tries: row.mark?.tries ?? 0 }
+}
+
+export async function failuresOf(data: Datalayer, slot: Slot, most: number, ctx: Ctx): Promise<readonly Failure[]> {
+  for await (const rows of data.rows(slot, 'failed', 'all', ctx)) return rows.slice(0, most).map(failureOf)
+  return []
 }
 
 /** Vectors that a copy lacks, or has otherwise than they are stored. Where the slot is the index there is nothing to differ. */

@@ -77,7 +77,7 @@ describe.each(backends)('$name', (backend) => {
       [4, 'INVALID_ARGUMENT', '_id', backend.name === 'memory' ? '_id "b\\u0000" has a lone surrogate or a NUL character' : '"b\\u0000" has a NUL character, which this database cannot hold'],
       [6, 'INVALID_ARGUMENT', 'text', '"\\ud800" has a lone surrogate, which has no UTF-8 form'],
       [7, 'INVALID_ARGUMENT', 'deep.list.1', 'function (anonymous) is no value that can be stored: use null, or leave the field out'],
-      [8, 'INVALID_ARGUMENT', 'map', 'a Map cannot be stored: give a plain object or a codec'],
+      [8, 'INVALID_ARGUMENT', 'map', 'a Map cannot be stored: give a plain object'],
       [9, 'INVALID_ARGUMENT', 'at', 'the date is invalid'],
       [10, 'INVALID_ARGUMENT', '\u0001date', 'a field name that begins with U+0001 is reserved'],
       [11, 'INVALID_ARGUMENT', 'x._content', 'the field name "_content" is reserved'],

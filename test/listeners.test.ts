@@ -85,6 +85,10 @@ describe.each(backends)('$name', (backend) => {
     await db.verify({ repair: true })
     expect(flaky.calls).toBe(0)
     expect(await listened.retry()).toEqual({ done: 0, failed: 2, pending: 0 })
+    const reasons: unknown[] = []
+    for await (const { _id, ...reason } of listened.failures()) reasons.push(reason)
+    expect(reasons).toEqual([{ error: 'cannot take bad 1', tries: 2 }, { error: 'cannot take bad 2', tries: 2 }])
+    expect((await db.verify()).listeners[0]!.failures).toMatchObject(reasons as object[])
     broken = false
     expect(await listened.retry()).toEqual({ done: 2, failed: 0, pending: 0 })
     expect(await db.verify()).toMatchObject({ ok: true, failed: 0 })
@@ -143,9 +147,10 @@ describe.each(backends)('$name', (backend) => {
     }
     {
       await using db = await inlay(config)                                     // without the function: blocked, not lost
-      expect(said).toContainEqual(expect.stringMatching(/"text_upper" is blocked: the step upper@1 is not loaded/))
+      expect(said).toEqual([])
       expect(await db.show('listener')).toMatchObject([{ state: 'blocked', reason: expect.stringContaining('upper@1') }])
       expect((await db.collection<{ text: string }>('docs').insert([{ _id: 'b', text: 'b' }])).outputs).toEqual({ done: 0, failed: 0, pending: 1 })
+      expect(said).toEqual([expect.stringMatching(/"text_upper" is blocked, and its outputs are pending: the step upper@1 is not loaded/)])
       expect((await db.collection('docs').findOne({ _id: 'a' }))!._outputs).toEqual({ text: { upper: 'A' } })
     }
     {
@@ -158,6 +163,19 @@ describe.each(backends)('$name', (backend) => {
       await expect(db.load(counting('none', 1, String).spec)).rejects.toMatchObject({ code: 'NOT_FOUND' })
       for (const name of ['docs']) await db.collection(name).delete({}, { all: true })
     }
+  })
+
+  it('computes what an index is declared on, and says when rows fail', async (ctx) => {
+    const said: string[] = []
+    const db = await open(ctx, backend, { log: { warn: (m) => said.push(m) } }), docs = db.collection<{ text: string }>('docs'), embed = counting('embed', 1, (text) => Float32Array.from({ length: text === 'odd' ? 3 : 2 }, () => 1), [2])
+    await docs.insert(['a', 'odd', 'b'].map((text) => ({ _id: text, text })))
+    const progress: number[] = [], index = await db.add(vectorIndex('near', { indexing: listener({ model: embed.spec, on: 'docs', key: 'text' }) }), { onProgress: (p) => progress.push(p.done) })
+    expect((await docs.find().like('a', index).toArray()).map((hit) => hit._id)).toEqual(['a', 'b'])
+    expect([progress.at(-1), said]).toEqual([3, [expect.stringMatching(/"text_embed" failed on 1 rows, on "odd" because: the output has 3 dimensions, 2 are expected/)]])
+    const inserts: unknown[] = []
+    await docs.insert(Array.from({ length: 1100 }, (_, i) => ({ text: `t${i}` })), { onProgress: (p) => inserts.push([p.done, p.total]) })
+    expect(inserts).toEqual([[500, 1100], [1000, 1100], [1100, 1100]])
+    expect(db.server).toMatch(/memory|SQL/)
   })
 
   it('sees what another Inlay on the same database declares, changes and removes', async (ctx) => {
