@@ -277,7 +277,7 @@ export class Collection {
   /** Changes matching rows by compare-and-set: a row that moved meanwhile is looked at again. */
   async #change(where: Readonly<Record<string, unknown>>, options: Wait, ctx: Ctx, make: (view: Doc) => Promise<{ readonly doc: Doc } | { readonly refused: Omit<Refused, 'index'> }>, whole = false): Promise<Tallied> {
     const total = emptyChanged(), background: Key[] = []
-    await this.#each(where, ctx, async (seen) => {
+    await this.#each('documents', where, ctx, async (seen) => {
       const writes: Write[] = [], content = new Map<string, Uint8Array>()
       for (const { row, view: { _id: _, _outputs: __, ...doc } } of seen) {
         try {
@@ -306,7 +306,7 @@ export class Collection {
   }
 
   /** Gives matching rows in chunks to `work`, which returns the keys to look at again. */
-  async #each(where: Readonly<Record<string, unknown>>, ctx: Ctx, work: (seen: readonly { readonly row: Row; readonly view: Doc }[]) => Promise<readonly Key[]>): Promise<void> {
+  async #each(only: 'documents' | 'keys', where: Readonly<Record<string, unknown>>, ctx: Ctx, work: (seen: readonly { readonly row: Row; readonly view: Doc }[]) => Promise<readonly Key[]>): Promise<void> {
     let again: Key[] = []
     const run = async (find: Find): Promise<void> => {
       let chunk: { readonly row: Row; readonly view: Doc }[] = []
@@ -320,12 +320,12 @@ export class Collection {
       }
       if (chunk.length > 0) await flush()
     }
-    await run(this.find(where))
+    await run(this.find(where).only(only))
     for (let attempt = 0; again.length > 0; attempt++) {
       if (attempt === attempts) throw new InlayError('CONFLICT', `${again.length} rows of ${quote(this.name)} kept being changed by others, ${quote(again[0])} among them. Try again later.`, { retryable: true, details: { ids: again } })
       const keys = again
       again = []
-      await run(this.find({ $and: [{ _id: { $in: keys } }, where] }))
+      await run(this.find({ $and: [{ _id: { $in: keys } }, where] }).only(only))
     }
   }
 
@@ -334,7 +334,7 @@ export class Collection {
     const rows = copyAsked(where)
     return this.#core.call(options.signal, async (ctx) => {
       const total = emptyChanged()
-      await this.#each(rows, ctx, async (seen) => {
+      await this.#each('keys', rows, ctx, async (seen) => {
         const written = await this.#core.data.write(this.name, seen.map(({ row }): Write => ({ kind: 'remove', key: row.key, rev: row.rev })), ctx)
         total.ids.push(...written.flatMap((w) => (w.status === 'done' ? [w.key] : [])))
         return written.flatMap((w) => (w.status === 'moved' ? [w.key] : []))

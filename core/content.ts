@@ -82,7 +82,7 @@ export async function hydrate(artifacts: ArtifactStore, docs: readonly Doc[], na
     }
     return replace(doc, '', (value) => {
       const reference = referenceOf(value)
-      return reference === undefined ? undefined : new typedArrays[reference.codec](got.get(reference.artifact)!.slice().buffer)
+      return reference === undefined ? undefined : new typedArrays[reference.codec](Uint8Array.from(got.get(reference.artifact)!).buffer)     // not slice(): a Buffer's shares its memory
     }) as Doc
   })
 }

@@ -19,6 +19,8 @@ export interface Asked {
   readonly fields?: readonly string[]
   readonly like?: { readonly example: unknown; readonly index: IndexHandle<unknown>; readonly n: number; readonly before: boolean }
   readonly signal?: AbortSignal
+  /** Leave out what only the user would see: outputs, and for `keys` the fields too. */
+  readonly only?: 'documents' | 'keys'
 }
 
 /** How it runs. */
@@ -73,6 +75,9 @@ export class Find {
   }
   like(example: unknown, index: IndexHandle<unknown>, options: { readonly n?: number } = {}): Find {
     return this.#with({ like: { example: copyAsked(example), index, n: whole('n', options.n ?? 10, 1), before: false } })
+  }
+  only(only: NonNullable<Asked['only']>): Find {
+    return this.#with({ only })
   }
   signal(signal: AbortSignal): Find {
     return this.#with({ signal })
@@ -206,11 +211,11 @@ export class Find {
   }
 
   #plan(alone: boolean): Planned {
-    const { data, listeners } = this.#core, { where, sort, skip, limit, fields } = this.#asked
-    const slots = listeners.of(this.#collection).map((l) => l.serving.slot.id)
+    const { data, listeners } = this.#core, { where, sort, skip, limit, only } = this.#asked, fields = only === 'keys' ? [] : this.#asked.fields
     const filterable = new Set(listeners.of(this.#collection).filter((l) => l.serving.filters).map((l) => l.serving.slot.id))
     const conjuncts = where === undefined ? [] : parseFilter(where, (path) => this.#output(path))
     const { where: filter, residual, pushed } = split(conjuncts, data.capabilities, (slot) => filterable.has(slot))
+    const slots = only === undefined || residual.some((c) => c.reads.includes('_outputs')) ? listeners.of(this.#collection).map((l) => l.serving.slot.id) : []
     let order = sort === undefined ? undefined : parseSort(sort)
     if (order !== undefined && (order.length === 0 || (order[0]!.path.join('.') === '_id' && !order[0]!.descending))) order = undefined
     const sorts = order !== undefined && data.capabilities.order && order.every(({ path }) => path[0] !== '_outputs')

@@ -207,7 +207,7 @@ function artifactStore(store: Store): ArtifactStore {
   return {
     async write(id, body) {
       const parts: Uint8Array[] = []
-      for await (const part of body) parts.push(part.slice())
+      for await (const part of body) parts.push(Uint8Array.from(part))
       store.artifacts.set(id, { bytes: Buffer.concat(parts), written: Date.now() })
     },
     async *read(id, { offset, length }) {

@@ -1,4 +1,5 @@
 /** What an author of a plugin needs: the contract, errors, values, the stored encoding, and the meaning of filters and orders. */
+export { inChunks } from './chunks.ts'
 export type * from './contract.ts'
 export { decode, encode, encodeNumber, hashOf, pick, sha256 } from './encoding.ts'
 export { InlayError, messageOf, quote, type ErrorCode, type ErrorOptions } from './errors.ts'

@@ -75,9 +75,15 @@ export async function outcomesOf(work: Work, rows: readonly Row[], ctx: Ctx, { k
     const base = { key: l.row.key, rev: l.row.rev, hash: l.hash }
     if (!l.selected) return { ...base, kind: 'skip' }
     const result = byKey.get(l.row.key) ?? (current(l) ? undefined : known?.get(l.hash))
-    if (result instanceof Error) return { ...base, kind: 'error', error: messageOf(result), tries: (l.row.mark?.tries ?? 0) + 1 }
+    if (result instanceof Error) return { ...base, kind: 'error', error: storable(messageOf(result)), tries: (l.row.mark?.tries ?? 0) + 1 }
     return result === undefined ? { ...base, kind: 'same' } : { ...base, kind: 'values', values: result }
   })
+}
+
+const errorChars = 2000
+/** An error's text as every database holds it. */
+function storable(message: string): string {
+  return message.slice(0, errorChars).replaceAll('\0', '\uFFFD').toWellFormed()
 }
 
 /** Runs the model; a batch that throws is halved until the bad row stands alone. */

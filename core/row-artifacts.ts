@@ -1,4 +1,5 @@
 /** The default artifact store: chunks of bytes as rows of the data database, for plugins that give a Datalayer only. */
+import { inChunks } from './chunks.ts'
 import type { ArtifactStore, Ctx, Datalayer, Key, Row } from './contract.ts'
 import { InlayError, quote } from './errors.ts'
 
@@ -41,13 +42,14 @@ export function rowArtifacts(data: Datalayer): ArtifactStore {
     async write(id, body, ctx) {
       await open(ctx)
       const before = await head(id, ctx), generation = crypto.randomUUID()
+      // Content is named by its hash: what is there already is the same, and only gets younger.
+      if (before !== undefined) return put(id, { ...before, written: new Date() }, ctx)
       let bytes = 0, n = 0
-      for await (const chunk of chunks(body)) {
+      for await (const chunk of inChunks(body, chunkBytes)) {
         await put(chunkKey(id, generation, n++), { bytes: chunk }, ctx)
         bytes += chunk.byteLength
       }
       await put(id, { bytes, generation, written: new Date() }, ctx)
-      if (before !== undefined) await removeChunks(id, before, ctx)
     },
     read: (id, { offset, length }, ctx) => read(id, offset, length, ctx),
     async *readMany(ids, ctx) {
@@ -79,14 +81,4 @@ export function rowArtifacts(data: Datalayer): ArtifactStore {
     const keys = Array.from({ length: Math.ceil(bytes / chunkBytes) }, (_, n) => chunkKey(id, generation, n))
     for (let i = 0; i < keys.length; i += removeAtOnce) await data.write(collection, keys.slice(i, i + removeAtOnce).map((key) => ({ kind: 'remove' as const, key })), ctx)
   }
-}
-
-/** The same bytes in pieces of `chunkBytes`. */
-async function* chunks(body: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
-  let rest: Uint8Array = new Uint8Array()
-  for await (const part of body) {
-    rest = rest.byteLength === 0 ? part : Buffer.concat([rest, part])
-    for (; rest.byteLength >= chunkBytes; rest = rest.subarray(chunkBytes)) yield rest.slice(0, chunkBytes)
-  }
-  if (rest.byteLength > 0) yield Uint8Array.from(rest)
 }

@@ -32,6 +32,7 @@ export function memoryVectors(): VectorSearch {
   }
   const one = (index: VectorIndex, vector: Float32Array, { k, within }: Search): readonly Hit[] => {
     const vectors = get(index.id), hits: Hit[] = []
+    if (k < 1) return hits
     for (const key of within === undefined ? vectors.keys() : new Set(within)) {
       for (const [offset, stored] of vectors.get(key) ?? []) {
         const hit = { key, offset, distance: distance(index.measure, vector, stored) }

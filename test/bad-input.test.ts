@@ -131,13 +131,14 @@ describe.each(backends)('$name', (backend) => {
 
   it('stores the error of a row whose model throws, or gives what is no such vector, and the outputs of all others', async (ctx) => {
     const db = await open(ctx, backend), docs = db.collection<{ text: string }>('docs')
-    const of = (text: string): number[] => { if (text === 'boom') throw new Error('no embedding for boom'); return text === 'nan' ? [Number.NaN, 1] : text === 'long' ? [1, 2, 3] : text === '' ? [0, 0] : [text.length, 1] }
+    const of = (text: string): number[] => { if (text === 'boom') throw new Error('no embedding for boom \0 \ud800'); return text === 'nan' ? [Number.NaN, 1] : text === 'long' ? [1, 2, 3] : text === '' ? [0, 0] : [text.length, 1] }
     const vector = await (await db.add(vectors('vector', of))).listen(docs.find(), 'text'), index = await db.add(vectorIndex('near', { indexing: vector }))
     const { outputs } = await docs.insert(['a', 'boom', 'nan', 'bb', 'long', '', 'ccc'].map((text) => ({ _id: `t-${text}`, text })))
     expect(outputs).toEqual({ done: 3, failed: 4, pending: 0 })
     expect((await docs.find().like({ text: 'bb' }, index).toArray()).map((hit) => hit.text).sort()).toEqual(['a', 'bb', 'ccc'])
     const health = await db.verify()
     expect(health).toMatchObject({ ok: false, missing: 0, stale: 0, failed: 4 })
+    expect(health.listeners[0]!.failures.find((f) => f._id === 't-boom')).toEqual({ _id: 't-boom', error: 'no embedding for boom \uFFFD \uFFFD', tries: 1 })
     await expectError(() => docs.find().like({ text: '' }, index).toArray(), 'INVALID_ARGUMENT', 'no direction')
     await expectError(() => docs.find().like({ text: 'nan' }, index).toArray(), 'INVALID_ARGUMENT', 'NaN at position 0')
     await expectError(() => docs.find().like({ text: 'long' }, index).toArray(), 'INVALID_ARGUMENT', '3 dimensions, 2 are expected')

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { resolveConfig } from '../core/config.ts'
-import type { Plugin } from '../core/contract.ts'
+import type { Middleware, Plugin } from '../core/contract.ts'
 import { memory } from '../core/memory.ts'
 import { redact } from '../core/uri.ts'
 import { inlay, tokens } from '../index.ts'
@@ -86,7 +86,7 @@ describe('opening', () => {
 
   it('puts middleware around in the order given, inside of its guards, and lets it spread a part', async () => {
     const log: string[] = []
-    const named = (name: string) => ({ name, data: (next: import('../core/contract.ts').Datalayer) => ({ ...next, count: async (...args: Parameters<typeof next.count>) => { log.push(name); return next.count(...args) } }) })
+    const named = (name: string): Middleware => ({ name, data: (next) => ({ ...next, count: async (query, ctx) => { log.push(name); return next.count(query, ctx) } }) })
     const db = await inlay({ data: 'memory:', config: false, middleware: [named('first'), named('second')] })
     await db.collection('docs').find().count()
     expect(log).toEqual(['first', 'second'])

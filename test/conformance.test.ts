@@ -48,6 +48,8 @@ const narrow: Plugin = around('narrow', {
 
 conformance(memory, { uri: 'memory:conformance' })
 conformance(narrow, { uri: 'memory:narrow', name: 'a plugin that can do as little as is allowed', cases: 60 })
+/** Rows only: core gives artifacts and vectors. */
+conformance({ ...memory, name: 'bare', connect: async (...args) => { const { server, data, close } = await memory.connect!(...args); return { server, data: data!, close } } }, { uri: 'memory:bare', name: 'a plugin that gives a Datalayer only', areas: ['lifecycle', 'vectors', 'artifacts', 'aliasing'] })
 conformance(around('full', { vectors: () => ({}) }), { uri: 'memory:full', name: 'a plugin that can do everything', cases: 60, seed: 2 })
 
 describe('the suite', () => {

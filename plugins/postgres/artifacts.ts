@@ -1,4 +1,5 @@
 /** Artifacts as chunks of bytea. A head row names the generation of its chunks and is written last, so that a crash leaves no half artifact. */
+import { inChunks } from '../../core/chunks.ts'
 import type { ArtifactStore, Ctx } from '../../core/contract.ts'
 import { InlayError, quote } from '../../core/errors.ts'
 import { table, type Place } from './schema.ts'
@@ -16,7 +17,7 @@ export function artifactStore(place: Place): ArtifactStore {
       const generation = crypto.randomUUID()
       let bytes = 0, n = 0
       try {
-        for await (const chunk of inChunks(body)) {
+        for await (const chunk of inChunks(body, chunkBytes)) {
           await sql.query(`insert into ${chunks} (id, generation, n, data) values ($1, $2::uuid, $3::int, $4::bytea)`, [id, generation, String(n++), chunk], signal)
           bytes += chunk.byteLength
         }
@@ -62,21 +63,4 @@ export function artifactStore(place: Place): ArtifactStore {
       after = rows.at(-1)!['id']!
     }
   }
-}
-
-/** The same bytes in pieces of `chunkBytes`, without joining more than one piece. */
-async function* inChunks(body: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
-  let parts: Uint8Array[] = [], size = 0
-  for await (let part of body) {
-    while (size + part.byteLength >= chunkBytes) {
-      const take = chunkBytes - size
-      yield Buffer.concat([...parts, part.subarray(0, take)])
-      part = part.subarray(take)
-      parts = []
-      size = 0
-    }
-    if (part.byteLength > 0) parts.push(part.slice())
-    size += part.byteLength
-  }
-  if (size > 0) yield Buffer.concat(parts)
 }

@@ -51,7 +51,13 @@ export class PostgresData implements Datalayer {
     const { sql } = this.#place, t = table(this.#place, collection)
     const kinds = new Set(ops.map((op) => (op.kind === 'patch' || (op.kind === 'put' && op.rev !== undefined) ? 'change' : op.kind)))
     try {
-      if (kinds.size > 1) return await sql.transaction((query) => writeAll(query, t, ops), ctx.signal)
+      if (kinds.size > 1) {
+        return await sql.transaction(async (query) => {
+          const p = new Params()
+          await query(`select from ${t} where _id = any(${p.add(ops.flatMap((op) => op.key ?? []))}::text[]) order by _id for update`, p.list)      // all locks in one order
+          return writeAll(query, t, ops)
+        }, ctx.signal)
+      }
       return await writeAll((text, params = []) => sql.query(text, params, ctx.signal, 'prepared'), t, ops)
     } catch (error) {
       // What the server will not hold fails its statement: the batch is halved until it stands alone.
@@ -181,7 +187,7 @@ export class PostgresData implements Datalayer {
     const p = new Params()
     const lists = [
       `${p.add(textArray(outcomes.map((o) => o.key)))}::text[]`, `${p.add(textArray(outcomes.map((o) => o.rev)))}::text[]`, `${p.add(textArray(outcomes.map((o) => o.hash)))}::text[]`,
-      `${p.add(textArray(outcomes.map((o) => o.kind)))}::text[]`, `${p.add(textArray(outcomes.map((o) => (o.kind === 'error' ? o.error.replaceAll('\0', '\uFFFD').toWellFormed() : null))))}::text[]`,
+      `${p.add(textArray(outcomes.map((o) => o.kind)))}::text[]`, `${p.add(textArray(outcomes.map((o) => (o.kind === 'error' ? o.error : null))))}::text[]`,
       `${p.add(intArray(outcomes.map((o) => (o.kind === 'error' ? o.tries : 0))))}::int[]`,
       `${p.add(column.param(outcomes.map((o) => (o.kind === 'values' && !slot.many ? o.values[0] : undefined))))}::${column.list}`,
     ]

@@ -53,7 +53,7 @@ await people.delete({}, { all: true })
 const scored = await people.find().limit(1).select('age').toArray()
 export const id: string = scored[0]!._id, age: number = scored[0]!.age
 // @ts-expect-error the field was not selected
-scored[0]!.tags
+console.log(scored[0]!.tags)
 // @ts-expect-error an operator that the subset does not have
 people.find({ age: { $mod: [2, 1] } })
 // @ts-expect-error only anchored prefixes
