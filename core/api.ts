@@ -221,6 +221,8 @@ export interface VerifyOptions extends Wait {
   readonly repair?: boolean
   /** Compares the hash of every row instead of its rev only, and re-reads artifacts. */
   readonly deep?: boolean
+  /** Whether `repair` removes artifacts that nothing refers to. Default: where they lie in the data database; elsewhere another database may keep its own in the same place. */
+  readonly removeArtifacts?: boolean
   /** Unreferenced artifacts younger than this are spared, as their row may be on its way. Default one hour. */
   readonly graceMs?: number
 }

@@ -91,7 +91,7 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
   }
   const ensured = new Map<string, Promise<void>>()
   const core: OpenedCore = {
-    server: main.connection.server, devices, data, artifacts, vectors, copies, components, functions, log: parts.log, outputs: config.outputs, modelParts,
+    server: main.connection.server, devices, data, artifacts, ownArtifacts: artifactsAt === main, vectors, copies, components, functions, log: parts.log, outputs: config.outputs, modelParts,
     listeners: new Listeners({ ...modelParts, data, artifacts, warn }),
     indexes: new Indexes(() => core),
     call: (signal, work) => life.call(signal, work),

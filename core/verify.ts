@@ -29,7 +29,7 @@ export async function verify(core: Core, components: readonly Component[], optio
     if (health.index > 0) for (const [name, index] of core.indexes.entries()) if (index.listener === listener.name) await core.copies.drop(`${name}_${listener.serving.slot.id}`, ctx)
   }
   const artifacts = await checkArtifacts(core, components, options, ctx)
-  if (options.repair === true) {
+  if (options.repair === true && (options.removeArtifacts ?? core.ownArtifacts)) {
     for (let i = 0; i < artifacts.removable.length; i += removeAtOnce) await core.artifacts.remove(artifacts.removable.slice(i, i + removeAtOnce), ctx)
     repaired.artifacts = artifacts.removable.length
   }

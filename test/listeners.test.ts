@@ -1,4 +1,7 @@
 /** What stays true of a model declared on data, on every backend, through the public API. */
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { intercept } from '../core/plugin.ts'
@@ -236,6 +239,17 @@ describe.each(backends)('$name', (backend) => {
     const health = await db.verify({ repair: true, graceMs: 0 })
     expect([health.artifacts.unreferenced, health.repaired.artifacts]).toEqual([1, 1])
     expect((await files.findOne({ _id: 'b' }))!.bytes).toEqual(large)
+  })
+
+  it('spares unreferenced artifacts in a place that another database may use too, unless told', async (ctx) => {
+    const folder = mkdtempSync(join(tmpdir(), 'inlay-artifacts-')), one = await open(ctx, backend, { artifacts: `file:${folder}` }), two = await open(ctx, backends[0]!, { artifacts: `file:${folder}` })
+    await one.collection('files').insert({ _id: 'a', bytes: new Uint8Array(20_000).fill(1) })
+    await two.collection('files').insert({ _id: 'a', bytes: new Uint8Array(20_000).fill(2) })
+    expect((await one.verify({ repair: true, graceMs: 0 })).artifacts).toEqual({ missing: 0, unreferenced: 1 })
+    expect((await two.collection<{ bytes: Uint8Array }>('files').findOne())!.bytes[0]).toBe(2)
+    await two.collection('files').delete({ _id: 'a' })
+    expect((await one.verify({ repair: true, graceMs: 0, removeArtifacts: true })).repaired.artifacts).toBe(1)
+    expect((await one.verify()).artifacts).toEqual({ missing: 0, unreferenced: 0 })
   })
 
   it('checks documents by a schema, one by one, before they are written', async (ctx) => {
