@@ -155,7 +155,7 @@ export class Collection {
       return await work().catch(async (error: unknown) => {
         // Another process may have changed or removed a listener that this one knows of.
         if (!InlayError.is(error) || error.code !== 'NOT_FOUND') throw error
-        await this.#core.refresh(ctx)
+        await this.#core.reopen(ctx)
         return this.#core.listeners.changed(this.name, keys, ctx)
       })
     } catch (error) {

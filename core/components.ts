@@ -51,17 +51,18 @@ export class Components {
     return undefined
   }
 
-  /** Adds a version, unless one with equal content is there; returns it. */
-  async add(kind: ComponentKind, name: string, spec: Doc, ctx: Ctx): Promise<{ readonly version: ComponentVersion; readonly component: Component; readonly added: boolean }> {
+  /** Adds a version, unless one with equal content is there, and sets the state that goes with it, in one write. */
+  async add(kind: ComponentKind, name: string, spec: Doc, ctx: Ctx, stateOf: (before: Doc, version: number) => Doc = (before) => before): Promise<{ readonly version: ComponentVersion; readonly added: boolean }> {
     const hash = hashOf(spec)
     let added: ComponentVersion | undefined
     const component = await this.change(kind, name, ctx, (there) => {
-      added = undefined
-      if (there?.versions.some((v) => v.hash === hash) === true) return undefined
-      added = { version: (there?.versions.at(-1)?.version ?? -1) + 1, hash, spec, created: new Date() }
-      return { versions: [...(there?.versions ?? []), added], state: there?.state ?? {} }
+      const same = there?.versions.find((v) => v.hash === hash), before = there?.state ?? {}
+      added = same === undefined ? { version: (there?.versions.at(-1)?.version ?? -1) + 1, hash, spec, created: new Date() } : undefined
+      const state = stateOf(before, (same ?? added)!.version)
+      if (added === undefined && hashOf(state) === hashOf(before)) return undefined
+      return { versions: [...(there?.versions ?? []), ...(added === undefined ? [] : [added])], state }
     })
-    return { version: component!.versions.find((v) => v.hash === hash)!, component: component!, added: added !== undefined }
+    return { version: component!.versions.find((v) => v.hash === hash)!, added: added !== undefined }
   }
 
   /** Compare-and-set with repetition: `make` sees what is there and says what shall be; `undefined` leaves it. */

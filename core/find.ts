@@ -144,7 +144,7 @@ export class Find {
     } catch (error) {
       // Another process may have declared, changed or removed what this one knows of.
       if (given || !InlayError.is(error) || error.code !== 'NOT_FOUND') throw error
-      await this.#core.refresh(ctx)
+      await this.#core.reopen(ctx)
       yield* run()
     }
   }

@@ -10,7 +10,7 @@ import { encode, hashOf, sha256 } from './encoding.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
 import type { Find } from './find.ts'
 import type { StoredIndex } from './indexes.ts'
-import { upstreamOf, type Listener, type ListenerState, type StoredKey, type StoredListener } from './listeners.ts'
+import { isRemoved, upstreamOf, type Listener, type ListenerState, type StoredKey, type StoredListener } from './listeners.ts'
 import { parseFilter } from './match.ts'
 import { identityOf, missingSteps, predictChecked, runnable, type StoredModel } from './model.ts'
 import { Connections, openCore, type OpenedCore } from './parts.ts'
@@ -131,9 +131,8 @@ class Inlay implements Planner {
       }
       await artifacts.write(stored.artifact!, once(bytes), ctx)
     }
-    const { version } = await components.add('model', spec.name, { ...stored }, ctx)
-    const digests = Object.fromEntries(stepsOf(spec).map((s) => [stepId(s), s.digest]))
-    await components.change('model', spec.name, ctx, (c) => ({ versions: c!.versions, state: { ...c!.state, digests: { ...c!.state['digests'] as Doc, ...digests } } }))
+    const digests = Object.fromEntries(stepsOf(spec).map((step) => [stepId(step), step.digest]))
+    const { version } = await components.add('model', spec.name, { ...stored }, ctx, (before) => ({ ...before, digests: { ...before['digests'] as Doc, ...digests } }))
     return version
   }
 
@@ -152,16 +151,13 @@ class Inlay implements Planner {
     await this.core.ensure(spec.on, ctx)
     await this.core.refresh(ctx)
     this.checkListener(spec.name, stored)
-    const there = await this.core.components.get('listener', spec.name, ctx)
-    if (there === undefined || !there.versions.some((v) => v.hash === hashOf({ ...stored })) || (there.state as unknown as ListenerState).target !== there.versions.find((v) => v.hash === hashOf({ ...stored }))!.version) {
+    const there = await this.core.components.get('listener', spec.name, ctx), hash = hashOf({ ...stored })
+    if (there !== undefined && !isRemoved(there) && there.versions.find((v) => v.version === (there.state as unknown as ListenerState).target)?.hash !== hash) {
       for (const l of this.#withDownstream(spec.name)) await this.#pin(l, ctx)
     }
-    await this.core.components.add('listener', spec.name, { ...stored }, ctx)
-    await this.core.components.change('listener', spec.name, ctx, (c) => {
-      const before = c!.state as unknown as Partial<ListenerState>
-      const target = c!.versions.find((v) => v.hash === hashOf({ ...stored }))!.version
-      const state: ListenerState = { target, serving: before.serving ?? null, active: spec.active ?? true, obsolete: before.obsolete ?? [], chunk: spec.maxChunkSize ?? null }
-      return hashOf({ ...before }) === hashOf({ ...state }) ? undefined : { versions: c!.versions, state: { ...state } }
+    await this.core.components.add('listener', spec.name, { ...stored }, ctx, (state, target): Doc => {
+      const before = state as unknown as Partial<ListenerState>, removed = before.removed === true
+      return { target, serving: removed ? null : (before.serving ?? null) as unknown as Doc | null, active: spec.active ?? true, obsolete: before.obsolete ?? [], chunk: spec.maxChunkSize ?? null } 
     })
     await this.core.refresh(ctx)
   }
@@ -342,14 +338,14 @@ class Inlay implements Planner {
       await this.core.refresh(ctx)
       const there = await this.core.components.get(spec.kind, spec.name, ctx)
       const found = version === undefined ? there?.versions.at(-1) : there?.versions.find((v) => v.version === version)
-      if (there === undefined || found === undefined) throw new InlayError('NOT_FOUND', `There is no ${spec.kind} ${quote(spec.name)}${version === undefined || there === undefined ? '' : ` in version ${version}; versions: ${there.versions.map((v) => v.version).join(', ')}`}. Add it with db.add().`)
+      if (there === undefined || found === undefined || isRemoved(there)) throw new InlayError('NOT_FOUND', `There is no ${spec.kind} ${quote(spec.name)}${version === undefined || there === undefined ? '' : ` in version ${version}; versions: ${there.versions.map((v) => v.version).join(', ')}`}. Add it with db.add().`)
       return spec.kind === 'model' ? this.#modelHandle(spec as ModelSpec, found) : spec.kind === 'listener' ? this.#listenerHandle(spec.name) : this.#indexHandle(spec.name)
     })
   }
 
   async show(kind?: ComponentKind, name?: string): Promise<readonly Shown[]> {
     return this.core.call(undefined, async (ctx) => {
-      const components = (await this.core.refresh(ctx)).filter((c) => (kind === undefined || c.kind === kind) && (name === undefined || c.name === name))
+      const components = (await this.core.refresh(ctx)).filter((c) => !isRemoved(c) && (kind === undefined || c.kind === kind) && (name === undefined || c.name === name))
       return components.flatMap((c): readonly Shown[] => {
         if (c.kind !== 'listener') return c.versions.map((v) => ({ kind: c.kind, name: c.name, version: v.version }))
         const { spec, target, serving, state } = this.core.listeners.get(c.name)!
@@ -361,8 +357,8 @@ class Inlay implements Planner {
 
   async remove(kind: ComponentKind, name: string, options: { readonly version?: number; readonly force?: boolean; readonly keepOutputs?: boolean } = {}): Promise<void> {
     return this.core.call(undefined, async (ctx) => {
-      const { components, data, listeners, vectors, copies } = this.core
-      const all = await this.core.refresh(ctx), there = all.find((c) => c.kind === kind && c.name === name)
+      const { components, listeners, vectors, copies } = this.core
+      const all = (await this.core.refresh(ctx)).filter((c) => !isRemoved(c)), there = all.find((c) => c.kind === kind && c.name === name)
       const version = options.version === undefined ? undefined : there?.versions.find((v) => v.version === options.version)
       if (there === undefined || (options.version !== undefined && version === undefined)) throw new InlayError('NOT_FOUND', `There is no ${kind} ${quote(name)}${options.version === undefined ? '' : ` in version ${options.version}`} to remove. See db.show().`)
       const users = usersOf(kind, name, version?.hash, all)
@@ -372,12 +368,8 @@ class Inlay implements Planner {
       } else if (kind === 'listener' && options.keepOutputs === true) {
         await components.change(kind, name, ctx, (c) => ({ versions: c!.versions, state: { ...c!.state, active: false } }))
       } else {
-        // Outputs before the name of them: after a crash the listener is there to be removed again.
         const l = kind === 'listener' ? listeners.get(name) : undefined
-        for (const id of l === undefined ? [] : new Set([l.serving.slot.id, l.target.slot.id, ...l.state.obsolete])) {
-          await data.dropSlot(id, ctx)
-          listeners.forget(id)
-        }
+        if (l !== undefined) return this.#removeListener(name, [l.serving.slot.id, l.target.slot.id, ...l.state.obsolete], ctx)
         if (kind === 'index') {
           const stored = there.versions.at(-1)!.spec as unknown as StoredIndex, slot = listeners.get(stored.listener)?.serving.slot
           if (slot !== undefined) await (vectors.capabilities.place === 'slot' ? vectors.drop(`${name}_${slot.id}`, ctx) : copies.drop(`${name}_${slot.id}`, ctx))
@@ -387,6 +379,19 @@ class Inlay implements Planner {
       }
       await this.core.refresh(ctx)
     })
+  }
+
+  /** First nobody reads the outputs any more, then they are dropped, then the name: after a crash `repair` finds what is left to do. */
+  async #removeListener(name: string, slots: readonly string[], ctx: Ctx): Promise<void> {
+    const { components, data, listeners } = this.core
+    await components.change('listener', name, ctx, (c) => (c === undefined ? undefined : { versions: c.versions, state: { ...c.state, obsolete: [...new Set(slots)], removed: true } }))
+    await this.core.refresh(ctx)
+    for (const id of new Set(slots)) {
+      await data.dropSlot(id, ctx)
+      listeners.forget(id)
+    }
+    await components.remove('listener', name, ctx)
+    await this.core.refresh(ctx)
   }
 
   async plan(specs: readonly Spec<unknown>[], options: { readonly signal?: AbortSignal } = {}): Promise<Plan> {
@@ -400,7 +405,10 @@ class Inlay implements Planner {
     return this.core.call(options.signal, async (ctx) => {
       const components = await this.core.refresh(ctx)
       const health = await verify(this.core, components, options, ctx)
-      if (options.repair === true) await this.switchOver(ctx)
+      if (options.repair === true) {
+        for (const c of components) if (isRemoved(c)) await this.#removeListener(c.name, (c.state as unknown as ListenerState).obsolete, ctx)
+        await this.switchOver(ctx)
+      }
       return health
     })
   }

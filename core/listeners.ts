@@ -31,6 +31,8 @@ export interface ListenerState {
   /** Slots that are not read any more and wait to be dropped. */
   readonly obsolete: readonly string[]
   readonly chunk: number | null
+  /** It is being removed: nobody reads or computes its outputs. */
+  readonly removed?: true
 }
 
 /** One generation of outputs: of one identity of the model, over one generation of its upstream. */
@@ -122,7 +124,7 @@ export class Listeners {
   async refresh(ctx: Ctx, stored: readonly Component[]): Promise<void> {
     const models = new Map(stored.filter((c) => c.kind === 'model').map((c) => [c.name, c]))
     const byName = new Map<string, Listener>()
-    const waiting = stored.filter((c) => c.kind === 'listener')
+    const waiting = stored.filter((c) => c.kind === 'listener' && !isRemoved(c))
     while (waiting.length > 0) {
       const next = waiting.findIndex((c) => upstreamOf(specOf(c)).every((name) => byName.has(name)))
       if (next === -1) throw new InlayError('CORRUPT', `The listeners ${waiting.map((c) => quote(c.name)).join(', ')} read outputs of listeners that do not exist. Remove them with force, or add what they read.`)
@@ -288,6 +290,10 @@ export class Listeners {
     await Promise.all([...this.#models.values()].map((m) => m.model.close()))
     this.#models.clear()
   }
+  /** Other processes may have dropped slots and made them anew: all are opened again. */
+  forgetAll(): void {
+    this.#opened.clear()
+  }
   /** A slot was dropped: it is opened anew when it is needed again. */
   forget(slot: string): void {
     this.#opened.delete(slot)
@@ -295,6 +301,10 @@ export class Listeners {
   }
 }
 
+/** A listener whose removal has begun. */
+export function isRemoved(component: Component): boolean {
+  return component.kind === 'listener' && (component.state as unknown as ListenerState).removed === true
+}
 export function emptyRun(): Run {
   return { done: 0, same: 0, skipped: 0, failed: 0, pending: 0 }
 }

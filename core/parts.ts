@@ -103,6 +103,11 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
       core.indexes.refresh(stored)
       return stored
     },
+    reopen(c) {
+      core.listeners.forgetAll()
+      ensured.clear()
+      return core.refresh(c)
+    },
     async ensure(name, c) {
       let done = ensured.get(name)
       if (done === undefined) {
