@@ -276,7 +276,7 @@ export class Collection {
 
   /** Changes matching rows by compare-and-set: a row that moved meanwhile is looked at again. */
   async #change(where: Readonly<Record<string, unknown>>, options: Wait, ctx: Ctx, make: (view: Doc) => Promise<{ readonly doc: Doc } | { readonly refused: Omit<Refused, 'index'> }>, whole = false): Promise<Tallied> {
-    const total = emptyChanged(), background: Key[] = []
+    const total = emptyChanged(), background: Key[] = [], unknown: Key[] = []
     await this.#each('documents', where, ctx, async (seen) => {
       const writes: Write[] = [], content = new Map<string, Uint8Array>()
       for (const { row, view: { _id: _, _outputs: __, ...doc } } of seen) {
@@ -292,12 +292,14 @@ export class Collection {
       await writeContent(this.#core.artifacts, content, ctx)
       const written = writes.length === 0 ? [] : await this.#core.data.write(this.name, writes, ctx)
       const done = written.flatMap((w) => (w.status === 'done' ? [w.key] : []))
+      unknown.push(...written.flatMap((w) => (w.status === 'unknown' ? [w.key] : [])))
       for (const w of written) if (w.status === 'refused') total.refused.push({ id: w.key, code: 'INVALID_ARGUMENT', reason: w.reason ?? 'the database refused it' })
       total.ids.push(...done)
       if (options.wait === false) background.push(...done)
       else merge(total.outputs, await this.#computed(done, ctx, () => this.#core.listeners.changed(this.name, done, ctx)).catch((error: unknown) => { throw withIds(error, total.ids) }))
       return written.flatMap((w) => (w.status === 'moved' ? [w.key] : []))
     }).catch((error: unknown) => { throw withIds(error, total.ids) })
+    if (unknown.length > 0) throw withIds(new InlayError('UNAVAILABLE', `The connection broke while rows of ${quote(this.name)} were changed, and others have changed ${unknown.length} of them since, ${quote(unknown[0])} among them, so that nothing tells whether the change was done there. Read these rows (details.unknown) before you repeat it.`, { details: { unknown } }), total.ids)
     if (background.length > 0) {
       total.outputs.pending += background.length * this.#core.listeners.of(this.name).filter((l) => l.state.active).length
       this.#core.background(async (ctx) => { await this.#computed(background, ctx, () => this.#core.listeners.changed(this.name, background, ctx)) })

@@ -101,17 +101,19 @@ export interface Row {
   readonly mark?: Mark
 }
 
-/** With `rev`, an operation is a compare-and-set. A patch replaces whole top-level fields and keeps the others as they are. */
+/** With `rev`, an operation is a compare-and-set. A patch replaces whole top-level fields and keeps the others as they are. `as` is the rev that a plugin with
+ *  `givenRevs` gives the row, a new UUID; core sets it, so that after a lost answer the row tells whose write it holds. */
 export type Write =
   /** Without key, the database makes one. */
-  | { readonly kind: 'insert'; readonly key?: Key; readonly doc: Doc }
-  | { readonly kind: 'put'; readonly key: Key; readonly doc: Doc; readonly rev?: Rev }
-  | { readonly kind: 'patch'; readonly key: Key; readonly set: Doc; readonly unset: readonly string[]; readonly rev?: Rev }
+  | { readonly kind: 'insert'; readonly key?: Key; readonly doc: Doc; readonly as?: Rev }
+  | { readonly kind: 'put'; readonly key: Key; readonly doc: Doc; readonly rev?: Rev; readonly as?: Rev }
+  | { readonly kind: 'patch'; readonly key: Key; readonly set: Doc; readonly unset: readonly string[]; readonly rev?: Rev; readonly as?: Rev }
   /** The row, and the outputs of that row. */
   | { readonly kind: 'remove'; readonly key: Key; readonly rev?: Rev }
-/** `exists`: an insert found its key taken. `moved`: the row is there with another rev. `refused`: the database will not hold it; `reason` says why. */
+/** `exists`: an insert found its key taken. `moved`: the row is there with another rev. `refused`: the database will not hold it; `reason` says why.
+ *  `unknown` is core's alone: the answer was lost, and others have written the row since, so that nothing tells whether the compare-and-set was done. */
 export interface Written {
-  readonly status: 'done' | 'exists' | 'moved' | 'missing' | 'refused'
+  readonly status: 'done' | 'exists' | 'moved' | 'missing' | 'refused' | 'unknown'
   readonly key: Key
   /** The new rev, with `done` of anything but a remove. */
   readonly rev?: Rev
@@ -140,6 +142,8 @@ export interface DataCapabilities {
   readonly writers: 'many' | 'one-process'
   /** Whose changes `watch` reports: nobody's, Inlay's, everybody's. */
   readonly notices: 'none' | 'own' | 'all'
+  /** A done write gives its row the rev `as` of the operation, where there is one. Without, core guesses by content after a lost answer. */
+  readonly givenRevs: boolean
   /** A write by another program gives the row a new rev. */
   readonly foreign: boolean
   /** Values it cannot hold: refused with their path, before any I/O. */

@@ -102,7 +102,8 @@ export function guardData(next: Datalayer, guard: Guard): Datalayer {
   const read = <T>(ctx: Ctx, call: () => Promise<T>): Promise<T> => repeated(guard, ctx, () => race(call(), ctx))
   const settled = <T>(ctx: Ctx, call: () => Promise<T>): Promise<T> => repeated(guard, ctx, call)
   /** Nothing but a lost answer leaves a write's outcome unknown; then the rows tell. */
-  const writeOnce = async (collection: string, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]> => {
+  const writeOnce = async (collection: string, given: readonly Write[], ctx: Ctx): Promise<readonly Written[]> => {
+    const ops = next.capabilities.givenRevs ? given.map((op): Write => (op.kind === 'remove' ? op : { as: crypto.randomUUID(), ...op })) : given
     try {
       return await repeated(guard, ctx, () => next.write(collection, ops, ctx), (error) => error.code !== 'UNAVAILABLE')
     } catch (error) {
@@ -115,7 +116,7 @@ export function guardData(next: Datalayer, guard: Guard): Datalayer {
     for await (const page of repeatedStream(guard, ctx, (after) => next.find(query({ from: collection, where: { kind: 'keys', keys: ops.map((op) => op.key!) } }, after), ctx), true)) {
       for (const row of page) rows.set(row.key, row)
     }
-    const known = ops.map((op) => landed(op, rows.get(op.key!)))
+    const known = ops.map((op) => landed(op, rows.get(op.key!), next.capabilities.givenRevs))
     const open = ops.filter((_, i) => known[i] === undefined)
     const again = open.length === 0 ? [] : await repeated(guard, ctx, () => next.write(collection, open, ctx), (error) => error.code !== 'UNAVAILABLE')
     let n = 0
@@ -159,15 +160,20 @@ function query(of: Query, after: Key | undefined): Query {
   return after === undefined ? of : { ...of, after }
 }
 
-/** What became of an operation whose answer was lost, by the row that is there now; undefined: it was not done. */
-function landed(op: Write, row: Row | undefined): Written | undefined {
+/** What became of an operation whose answer was lost, by the row that is there now; undefined: it was not done, or may be repeated. */
+function landed(op: Write, row: Row | undefined, givenRevs: boolean): Written | undefined {
   const key = op.key!
-  switch (op.kind) {
-    case 'insert': return row === undefined ? undefined : same(row.doc, op.doc) ? { status: 'done', key, rev: row.rev } : { status: 'exists', key }
-    case 'remove': return row === undefined ? { status: 'done', key } : undefined
-    case 'put': return row !== undefined && same(row.doc, op.doc) ? { status: 'done', key, rev: row.rev } : undefined
-    case 'patch': return row !== undefined && row.rev !== op.rev && same({ ...row.doc, ...op.set } as Doc, row.doc) && op.unset.every((f) => !Object.hasOwn(row.doc, f)) ? { status: 'done', key, rev: row.rev } : undefined
-  }
+  if (op.kind === 'remove') return row === undefined ? { status: 'done', key } : undefined
+  if (row === undefined) return undefined
+  // Where revs are not given, content that is as it was to be is taken for ours.
+  const mine = givenRevs ? row.rev === op.as : row.rev !== ('rev' in op ? op.rev : undefined) && holds(op, row.doc)
+  if (mine) return { status: 'done', key, rev: row.rev }
+  if (op.kind === 'insert') return { status: 'exists', key }
+  return op.rev === undefined || op.rev === row.rev ? undefined : { status: 'unknown', key }
+}
+
+function holds(op: Exclude<Write, { readonly kind: 'remove' }>, doc: Doc): boolean {
+  return op.kind === 'patch' ? same({ ...doc, ...op.set }, doc) && op.unset.every((field) => !Object.hasOwn(doc, field)) : same(doc, op.doc)
 }
 
 function* batches<T>(list: readonly T[], size: number | undefined): Iterable<readonly T[]> {

@@ -18,7 +18,7 @@ interface Store {
 const pageRows = 500
 const named = new Map<string, Store>()
 const capabilities: DataCapabilities = Object.freeze({
-  filters: ['and', 'or', 'not', 'eq', 'lt', 'lte', 'gt', 'gte', 'in', 'null', 'exists', 'prefix', 'keys'] as const, order: true, durable: false, writers: 'one-process', notices: 'none', foreign: false,
+  filters: ['and', 'or', 'not', 'eq', 'lt', 'lte', 'gt', 'gte', 'in', 'null', 'exists', 'prefix', 'keys'] as const, order: true, durable: false, writers: 'one-process', notices: 'none', givenRevs: true, foreign: false,
   refuses: [], loses: [], limits: {}, notes: ['Rows live as long as the process.'],
 } as const)
 
@@ -86,7 +86,7 @@ function datalayer(store: Store): Datalayer {
     }
   }
   const apply = (rows: Map<Key, Stored>, name: string, op: Write): Written => {
-    const rev = `r${++store.counter}`, key = op.key ?? `k${store.counter}`, old = rows.get(key)
+    const n = ++store.counter, rev = ('as' in op ? op.as : undefined) ?? `r${n}`, key = op.key ?? `k${n}`, old = rows.get(key)
     if (op.kind === 'insert') {
       if (old !== undefined) return { status: 'exists', key }
     } else {

@@ -1,4 +1,5 @@
 /** The engine: rows -> hash -> model -> settle, until nothing is stale. Level-triggered: losing a hint loses nothing. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Ctx, Datalayer, Key, Outcome, Row, Slot, Value } from './contract.ts'
 import { InlayError, messageOf } from './errors.ts'
 
@@ -25,6 +26,8 @@ export interface ReconcileOptions {
 }
 
 const rounds = 20
+const firstPauseMs = 2
+const longestPauseMs = 250
 
 /** Brings a slot up to date. Rows that were refused because they moved are looked at again; what was inferred for them is kept, by hash. */
 export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: ReconcileOptions = {}): Promise<Run> {
@@ -32,6 +35,7 @@ export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: 
   const known = new Map<string, readonly Value[]>()
   let todo = options.keys ?? 'all', which = options.which ?? 'stale'
   for (let round = 0; round < rounds; round++) {
+    if (round > 0) await sleep(Math.min(firstPauseMs * 2 ** (round - 1), longestPauseMs), undefined, { signal: ctx.signal }).catch(() => {})      // who holds the row may need a moment
     const refused: Key[] = []
     let settling: Promise<void> = Promise.resolve()
     try {

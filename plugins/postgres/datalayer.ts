@@ -17,7 +17,7 @@ interface Source { readonly from: string; readonly key: string; readonly rev: st
 export function capabilitiesOf(place: Place): DataCapabilities {
   return Object.freeze({
     filters: ['and', 'or', 'not', 'eq', 'lt', 'lte', 'gt', 'gte', 'in', 'null', 'exists', 'prefix', 'keys'] as const, order: false, durable: true,
-    writers: place.sql.server.startsWith('PGlite') ? 'one-process' : 'many', notices: 'none', foreign: true,
+    writers: place.sql.server.startsWith('PGlite') ? 'one-process' : 'many', notices: 'none', givenRevs: true, foreign: true,
     refuses: ['nul'] as const, loses: ['field-order'] as const, limits: { ops: 5000, keys: 20_000, dims: maxDims, nameBytes: 63, keyBytes: 2000 },
     notes: [
       'jsonb keeps no order of fields; it matters only when a sort compares two objects.', 'Text cannot hold the NUL character.',
@@ -180,8 +180,8 @@ export class PostgresData implements Datalayer {
       : new Set((await sql.query(marks.text, marks.params, ctx.signal, 'prepared')).map((row) => row['key']!))
     return outcomes.filter((o) => !accepted.has(o.key)).map((o) => o.key)
   }
-  /** The row is the fence: it is locked and compared in the statement that stores. Without the lock a concurrent delete would leave an orphan; in
-   *  another order than that of the keys two batches would wait for each other. */
+  /** The row is the fence: it is locked and compared in the statement that stores. Without the lock a concurrent delete would leave an orphan. A row that
+   *  another transaction is writing is refused rather than waited for: its rev is about to change, and waiting for it ends in deadlocks with foreign writers. */
   #marks(slot: Slot, outcomes: readonly Outcome[]): { readonly text: string; readonly params: Params['list'] } {
     const { from, key, only } = this.#source(slot.collection), upstream = this.#upstream(slot), t = table(this.#place, slot.id), off = markOffset(slot), column = columnOf(this.#place, slot.shape)
     const p = new Params()
@@ -193,7 +193,7 @@ export class PostgresData implements Datalayer {
     ]
     return {
       params: p.list,
-      text: `with ok as materialized (select v.* from unnest(${lists.join(', ')}) v(key, rev, hash, kind, err, tries, value) join ${from} on ${key} = v.key ${upstream.join} where ${only} and ${upstream.rev} = v.rev and ${upstream.current} order by ${key} for share of d),
+      text: `with ok as materialized (select v.* from unnest(${lists.join(', ')}) v(key, rev, hash, kind, err, tries, value) join ${from} on ${key} = v.key ${upstream.join} where ${only} and ${upstream.rev} = v.rev and ${upstream.current} order by ${key} for share of d skip locked),
         stored as (insert into ${t} as o (key, off, rev, hash, err, tries, none, value) select key, ${off}, rev, hash, err, case when kind = 'error' then tries end, kind = 'skip', value from ok where kind <> 'same' order by key
           on conflict (key, off) do update set rev = excluded.rev, hash = excluded.hash, err = excluded.err, tries = excluded.tries, none = excluded.none, value = excluded.value returning o.key),
         moved as (update ${t} o set rev = ok.rev from ok where ok.kind = 'same' and o.key = ok.key and o.off = ${off} and o.hash = ok.hash returning o.key)
@@ -214,11 +214,14 @@ export class PostgresData implements Datalayer {
       on conflict (key, off) do update set rev = excluded.rev, value = excluded.value where o.rev <> excluded.rev`, p.list)
   }
 
+  /** What is removed is what was seen: an output that was made anew while this waited for its lock has another rev, and stays. */
   async prune(slot: Slot, keys: readonly Key[] | 'all', ctx: Ctx): Promise<number> {
-    const { from, key, only } = this.#source(slot.collection), upstream = this.#upstream(slot), p = new Params()
+    const { from, key, only } = this.#source(slot.collection), upstream = this.#upstream(slot), t = table(this.#place, slot.id), p = new Params()
     const hint = keys === 'all' ? 'true' : `o.key = any(${p.add(keys)}::text[])`
-    const [row] = await this.#place.sql.query(`with gone as (delete from ${table(this.#place, slot.id)} o where ${hint} and not exists (select from ${from} ${upstream.join} where ${key} = o.key and ${only} and ${upstream.valued} and ${this.#where(slot.where, p, slot.collection)}) returning o.off)
-      select count(*) as n from gone where off = ${markOffset(slot)}`, p.list, ctx.signal)
+    const [row] = await this.#place.sql.query(`with seen as materialized (select o.key, o.rev from ${t} o where o.off = ${markOffset(slot)} and ${hint} and not exists (select from ${from} ${upstream.join} where ${key} = o.key and ${only} and ${upstream.valued} and ${this.#where(slot.where, p, slot.collection)})),
+      gone as (delete from ${t} o using seen where o.key = seen.key and o.off = ${markOffset(slot)} and o.rev = seen.rev returning o.key)${slot.many ? `,
+      parts as (delete from ${t} o using gone where o.key = gone.key and o.off >= 0)` : ''}
+      select count(*) as n from gone`, p.list, ctx.signal)
     return Number(row!['n'])
   }
 
@@ -305,10 +308,14 @@ function isDataFault(error: unknown): boolean {
   return /^(22|54)/.test(String((error as { readonly code?: unknown }).code))
 }
 
+/** Says to the trigger, until the transaction ends, that the revs are ours: new UUIDs, which it takes as they are. */
+const own = "(select set_config('inlay.own', 'on', true)) own"
+
 /** At most one statement per kind of operation. */
 async function writeAll(query: Query, t: string, ops: readonly Write[]): Promise<readonly Written[]> {
   const written: Written[] = []
   const of = (test: (op: Write) => boolean): readonly number[] => ops.flatMap((op, i) => (test(op) ? [i] : [])).sort((a, b) => compareStrings(keyOf(ops[a]!), keyOf(ops[b]!)))
+  const revs = (p: Params, at: readonly number[]): string => `${p.add(textArray(at.map((i) => (ops[i] as { readonly as?: string }).as ?? null)))}::text[]::uuid[]`
   const revsOf = (rows: readonly SqlRow[]): ReadonlyMap<string, string> => new Map(rows.map((row) => [row['_id']!, row['_rev']!]))
   await insert(of((op) => op.kind === 'insert'))
   await put(of((op) => op.kind === 'put' && op.rev === undefined))
@@ -319,17 +326,17 @@ async function writeAll(query: Query, t: string, ops: readonly Write[]): Promise
   async function insert(at: readonly number[]): Promise<void> {
     if (at.length === 0) return
     const keys = at.map((i) => ops[i]!.key ?? crypto.randomUUID()), p = new Params()
-    const revs = revsOf(await query(`insert into ${t} (_id, doc) select * from unnest(${p.add(textArray(keys))}::text[], ${p.add(jsonbArray(at.map((i) => encode((ops[i] as { readonly doc: Doc }).doc))))}::jsonb[]) on conflict (_id) do nothing returning _id, _rev`, p.list))
+    const found = revsOf(await query(`insert into ${t} (_id, _rev, doc) select v.* from ${own} cross join unnest(${p.add(textArray(keys))}::text[], ${revs(p, at)}, ${p.add(jsonbArray(at.map((i) => encode((ops[i] as { readonly doc: Doc }).doc))))}::jsonb[]) v on conflict (_id) do nothing returning _id, _rev`, p.list))
     for (const [n, i] of at.entries()) {
-      const key = keys[n]!, rev = revs.get(key)
+      const key = keys[n]!, rev = found.get(key)
       written[i] = rev === undefined ? { status: 'exists', key } : { status: 'done', key, rev }
     }
   }
   async function put(at: readonly number[]): Promise<void> {
     if (at.length === 0) return
     const p = new Params()
-    const revs = revsOf(await query(`insert into ${t} (_id, doc) select * from unnest(${p.add(textArray(at.map((i) => keyOf(ops[i]!))))}::text[], ${p.add(jsonbArray(at.map((i) => encode((ops[i] as { readonly doc: Doc }).doc))))}::jsonb[]) on conflict (_id) do update set doc = excluded.doc returning _id, _rev`, p.list))
-    for (const i of at) written[i] = { status: 'done', key: keyOf(ops[i]!), rev: revs.get(keyOf(ops[i]!))! }
+    const found = revsOf(await query(`insert into ${t} (_id, _rev, doc) select v.* from ${own} cross join unnest(${p.add(textArray(at.map((i) => keyOf(ops[i]!))))}::text[], ${revs(p, at)}, ${p.add(jsonbArray(at.map((i) => encode((ops[i] as { readonly doc: Doc }).doc))))}::jsonb[]) v on conflict (_id) do update set _rev = excluded._rev, doc = excluded.doc returning _id, _rev`, p.list))
+    for (const i of at) written[i] = { status: 'done', key: keyOf(ops[i]!), rev: found.get(keyOf(ops[i]!))! }
   }
   async function change(at: readonly number[]): Promise<void> {
     if (at.length === 0) return
@@ -337,10 +344,10 @@ async function writeAll(query: Query, t: string, ops: readonly Write[]): Promise
     const lists = [
       `${p.add(textArray(at.map((i) => keyOf(ops[i]!))))}::text[]`, `${p.add(textArray(at.map((i) => (ops[i] as { readonly rev?: string }).rev ?? null)))}::text[]`, `${p.add(boolArray(at.map((i) => ops[i]!.kind === 'put')))}::boolean[]`,
       `${p.add(jsonbArray(at.map((i) => { const op = ops[i]!; return encode(op.kind === 'patch' ? op.set : (op as { readonly doc: Doc }).doc) })))}::jsonb[]`,
-      `${p.add(jsonbArray(at.map((i) => { const op = ops[i]!; return encode(op.kind === 'patch' ? [...op.unset] : []) })))}::jsonb[]`,
+      `${p.add(jsonbArray(at.map((i) => { const op = ops[i]!; return encode(op.kind === 'patch' ? [...op.unset] : []) })))}::jsonb[]`, revs(p, at),
     ]
-    const revs = revsOf(await query(`${locked(t, lists.join(', '), 'v(key, rev, put, doc, unset)')} update ${t} d set doc = case when v.put then v.doc else (d.doc - array(select jsonb_array_elements_text(v.unset))) || v.doc end from v join locked on locked._id = v.key where d._id = v.key and (v.rev is null or d._rev::text = v.rev) returning d._id, d._rev`, p.list))
-    await finish(at, (key) => { const rev = revs.get(key); return rev === undefined ? undefined : { status: 'done', key, rev } })
+    const found = revsOf(await query(`${locked(t, lists.join(', '), 'v(key, rev, put, doc, unset, fresh)')} update ${t} d set _rev = coalesce(v.fresh, d._rev), doc = case when v.put then v.doc else (d.doc - array(select jsonb_array_elements_text(v.unset))) || v.doc end from v join locked on locked._id = v.key cross join ${own} where d._id = v.key and (v.rev is null or d._rev::text = v.rev) returning d._id, d._rev`, p.list))
+    await finish(at, (key) => { const rev = found.get(key); return rev === undefined ? undefined : { status: 'done', key, rev } })
   }
   async function remove(at: readonly number[]): Promise<void> {
     if (at.length === 0) return

@@ -37,19 +37,27 @@ export async function openNamespace(sql: Sql, namespace: string, signal: AbortSi
     return row?.['format'] ?? undefined
   }
   const vectors = await openVectors(sql, signal)
-  const found = await there()
-  if (found === undefined) {
+  let found = await there()
+  for (let attempt = 0; found === undefined && attempt < 5; attempt++) {
     await exclusively(sql, namespace, signal, async (query) => {
       await query(`create schema if not exists ${name(namespace)}`)
       await query(`create table if not exists ${meta} (kind text not null, name text collate "C" not null, spec jsonb not null, primary key (kind, name))`)
-      // Every write by anybody gives a new rev, also one that changes nothing: else two equal compare-and-sets would both win.
-      await query(`create or replace function ${table({ namespace }, '_bump')}() returns trigger language plpgsql as $$ begin new._rev := gen_random_uuid(); return new; end $$`)
+      // Every write by anybody gives a new rev, also one that changes nothing: else two equal compare-and-sets would both win. Inlay gives its own, new UUIDs,
+      // in statements that say so; what others write into _rev, an old one perhaps, is overwritten.
+      await query(`create or replace function ${table({ namespace }, '_bump')}() returns trigger language plpgsql as $$ begin
+        if coalesce(current_setting('inlay.own', true), '') <> 'on' or new._rev is null or (tg_op = 'UPDATE' and new._rev = old._rev) then new._rev := gen_random_uuid(); end if;
+        return new; end $$`)
       await query(`create table if not exists ${table({ namespace }, '_artifacts')} (id text collate "C" primary key, generation uuid not null, bytes bigint not null, written timestamptz not null default now())`)
       await query(`create table if not exists ${table({ namespace }, '_chunks')} (id text collate "C" not null, generation uuid not null, n int not null, data bytea not null, written timestamptz not null default now(), primary key (id, generation, n))`)
       await query(`alter table ${table({ namespace }, '_chunks')} alter column data set storage external`)
       await query(`insert into ${meta} values ('format', 'format', to_jsonb($1::text)) on conflict do nothing`, [format])
+    }).catch((error: unknown) => {
+      // Another program made the schema or a table of it at the same time: "if not exists" does not see what is not committed.
+      if (!/^(23505|42P06|42P07|42710)$/.test(String((error as { readonly code?: unknown }).code))) throw error
     })
-  } else if (found !== format) {
+    found = await there()
+  }
+  if (found !== format) {
     throw new InlayError('PLUGIN_INCOMPATIBLE', `The namespace ${quote(namespace)} has the format ${quote(found)}; this Inlay knows ${quote(format)}. Use the Inlay that made it, or another namespace.`)
   }
   return { sql, namespace, vectors }
