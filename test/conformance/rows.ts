@@ -1,7 +1,7 @@
 /** Writes: every kind of operation against every state of its row. */
 import { expect } from 'vitest'
 import type { Write } from '../../core/contract.ts'
-import { limited, rule, type Rule } from './rule.ts'
+import { givenRevs, limited, ownRevs, rule, type Rule } from './rule.ts'
 import { all, many } from './subject.ts'
 
 export const rows: readonly Rule[] = [
@@ -167,6 +167,22 @@ export const rows: readonly Rule[] = [
     await s.write(name, { kind: 'insert', key: 'b', doc: { x: 5 } })
     expect((await s.row(name, 'b'))?.rev).toBe(b)
   }),
+  rule('rows.rev.given', 'a done insert, put and patch gives its row the rev that the operation names, and no other row', async (s) => {
+    const name = await s.collection({ b: { x: 1 } }), b = (await s.row(name, 'b'))!.rev
+    const as = Array.from({ length: 4 }, () => crypto.randomUUID())
+    const put = (await s.write(name, { kind: 'insert', key: 'a', doc: { x: 1 }, as: as[0]! }))[0]!
+    expect([put.rev, (await s.row(name, 'a'))?.rev]).toEqual([as[0], as[0]])
+    for (const op of [{ kind: 'put', key: 'a', doc: { x: 2 }, as: as[1]! }, { kind: 'patch', key: 'a', set: { x: 3 }, unset: [], as: as[2]! }, { kind: 'put', key: 'a', doc: { x: 4 }, rev: as[2]!, as: as[3]! }] satisfies Write[]) {
+      expect(await s.write(name, op)).toEqual([{ status: 'done', key: 'a', rev: op.as }])
+      expect((await s.row(name, 'a'))?.rev).toBe(op.as)
+    }
+    expect(await s.write(name, { kind: 'insert', key: 'b', doc: { x: 2 }, as: crypto.randomUUID() }, { kind: 'put', key: 'a', doc: {}, rev: as[0]!, as: crypto.randomUUID() })).toMatchObject([{ status: 'exists' }, { status: 'moved' }])
+    expect([(await s.row(name, 'a'))?.rev, (await s.row(name, 'b'))?.rev]).toEqual([as[3], b])
+  }, givenRevs),
+  rule('rows.rev.own', 'a rev that an operation names does no harm where the database makes its own', async (s) => {
+    const name = await s.collection(), [written] = await s.write(name, { kind: 'insert', key: 'a', doc: { x: 1 }, as: crypto.randomUUID() })
+    expect((await s.row(name, 'a'))?.rev).toBe(written!.rev)
+  }, ownRevs),
 
   rule('rows.batch.mixed', 'a batch of every kind and outcome answers each operation in order', async (s) => {
     const name = await s.collection()

@@ -45,5 +45,7 @@ export const sortsInCore: Need = need('the database sorts by itself', (c) => !c.
 export const narrowFilters: Need = need('the plugin evaluates every kind of filter itself', (c) => c.filters.length < 13)
 export const durable: Need = need('needs a durable database, and this one says that it is not', (c) => c.durable)
 export const volatile: Need = need('the database is durable', (c) => !c.durable)
+export const givenRevs: Need = need('the database makes its revs itself', (c) => c.givenRevs)
+export const ownRevs: Need = need('the plugin takes the revs that core gives', (c) => !c.givenRevs)
 export const manyWriters: Need = need('needs a second connection beside the first, and this database takes one process', (c) => c.writers === 'many')
 export const onePerProcess: Need = need('the database takes many writers', (c) => c.writers === 'one-process')

@@ -25,6 +25,7 @@ export const rows: readonly Mutant[] = [
     const written = await writeOne(next, name, op)
     return written.rev === undefined ? written : { ...written, rev: hashOf((await rowOf(next, name, written.key))!.doc) }
   })),
+  mutant('revs are its own, though it says that it takes those of core', 'rows.rev.given', oneByOne((next, name, op) => { const { as: _, ...rest } = op as Write & { as?: string }; return writeOne(next, name, rest as Write) })),
   mutant('an insert overwrites', 'rows.insert.taken', oneByOne((next, name, op) => writeOne(next, name, op.kind === 'insert' && op.key !== undefined ? { kind: 'put', key: op.key, doc: op.doc } : op))),
   mutant('a taken key throws instead of being answered', 'rows.batch.bad-one', oneByOne(async (next, name, op) => { const w = await writeOne(next, name, op); if (w.status === 'exists') throw new Error('duplicate key'); return w })),
   mutant('inserts without a key share one', 'rows.insert.no-key', oneByOne((next, name, op) => writeOne(next, name, op.key === undefined ? { ...op, key: 'made' } as Write : op))),
