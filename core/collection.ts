@@ -21,6 +21,14 @@ const ownFields = ['_id', '_outputs', '_rev', 'score', 'distance'] as const
 interface Insert { readonly index: number; readonly key: Key; readonly doc: Doc }
 interface Tallied { ids: string[]; refused: Refused[]; outputs: Outputs }
 
+/** Names are the user's, but for those that begin with _; the database says how long they may be. */
+export function checkCollection(core: Core, name: unknown): void {
+  const { nameBytes } = core.data.capabilities.limits
+  if (typeof name !== 'string' || name === '' || !name.isWellFormed() || name.includes('\0')) throw new InlayError('INVALID_ARGUMENT', `The collection name ${quote(name)} is not allowed: text of at least one character, without NUL and lone surrogates, is expected.`)
+  if (name.startsWith('_')) throw new InlayError('INVALID_ARGUMENT', `The collection name ${quote(name)} is reserved: names that begin with _ are Inlay's own. Choose another.`)
+  if (nameBytes !== undefined && Buffer.byteLength(name) > nameBytes) throw new InlayError('INVALID_ARGUMENT', `The collection name ${quote(name)} has ${Buffer.byteLength(name)} bytes; this database takes ${nameBytes}. Choose a shorter one.`)
+}
+
 export class Collection {
   readonly name: string
   readonly #core: Core

@@ -1,26 +1,22 @@
 /** What an application holds: opens the parts, declares components, verifies, closes. */
-import { readFile } from 'node:fs/promises'
 import type { CollectionOptions, Config, Health, IndexHandle, Inlay as InlayOf, ListenerHandle, ListenOptions, ModelHandle, Plan, VerifyOptions, Wait } from './api.ts'
-import { Collection } from './collection.ts'
+import { checkCollection, Collection } from './collection.ts'
 import type { Component, ComponentKind, ComponentVersion, Shown } from './components.ts'
 import { resolveConfig, type Resolved } from './config.ts'
-import type { Ctx, Doc } from './contract.ts'
+import type { Ctx } from './contract.ts'
 import { Life } from './core.ts'
-import { encode, hashOf, sha256 } from './encoding.ts'
-import { InlayError, messageOf, quote } from './errors.ts'
+import { Declarations } from './declarations.ts'
+import { InlayError, quote } from './errors.ts'
 import type { Find } from './find.ts'
 import type { StoredIndex } from './indexes.ts'
-import { isRemoved, upstreamOf, type Listener, type ListenerState, type StoredKey, type StoredListener } from './listeners.ts'
-import { parseFilter } from './match.ts'
-import { identityOf, missingSteps, predictChecked, runnable, type StoredModel } from './model.ts'
+import { isRemoved, upstreamOf, type ListenerState, type StoredListener } from './listeners.ts'
+import { missingSteps, predictChecked, type StoredModel } from './model.ts'
 import { Connections, openCore, type OpenedCore } from './parts.ts'
-import { plan, type Planner } from './plan.ts'
+import { plan } from './plan.ts'
 import { Plugins, type PluginEntry } from './plugins.ts'
 import { Rate } from './rate.ts'
-import { labelOf, listener, type IndexSpec, type ListenerKey, type ListenerSpec, type ModelSpec, type Spec } from './spec.ts'
-import { stepId, type Step } from './step.ts'
-import { copyIn } from './value.ts'
-import { failureOf, failuresOf, verify } from './verify.ts'
+import { listener, type IndexSpec, type ListenerKey, type ModelSpec, type Spec } from './spec.ts'
+import { failureOf, verify } from './verify.ts'
 
 /** Opens a database. See `inlay` of the package's main entry, which adds the plugins that come with it. */
 export async function open(config: string | Config | undefined, firstParty: readonly PluginEntry[]): Promise<InlayOf> {
@@ -35,23 +31,25 @@ export async function open(config: string | Config | undefined, firstParty: read
   }
 }
 
-class Inlay implements Planner {
+class Inlay {
   readonly #config: Resolved
   readonly #life: Life
   readonly #connections: Connections
   readonly core: OpenedCore
+  readonly declarations: Declarations
 
   constructor(config: Resolved, life: Life, connections: Connections, core: OpenedCore) {
     this.#config = config
     this.#life = life
     this.#connections = connections
     this.core = core
+    this.declarations = new Declarations(core)
   }
 
   /** Declares the config's components, opens what is stored, and says what waits. */
   async start(ctx: Ctx): Promise<void> {
     await this.core.components.open(ctx)
-    for (const spec of this.#config.components ?? []) this.#learn(spec)
+    for (const spec of this.#config.components ?? []) this.declarations.learn(spec)
     await this.core.refresh(ctx)
     for (const spec of this.#config.components ?? []) await this.#declare(spec, ctx)
     for (const l of this.core.listeners.all()) {
@@ -66,10 +64,7 @@ class Inlay implements Planner {
   }
 
   collection(name: string, options?: CollectionOptions<object>): unknown {
-    const { nameBytes } = this.core.data.capabilities.limits
-    if (typeof name !== 'string' || name === '' || !name.isWellFormed() || name.includes('\0')) throw new InlayError('INVALID_ARGUMENT', `The collection name ${quote(name)} is not allowed: text of at least one character, without NUL and lone surrogates, is expected.`)
-    if (name.startsWith('_')) throw new InlayError('INVALID_ARGUMENT', `The collection name ${quote(name)} is reserved: names that begin with _ are Inlay's own. Choose another.`)
-    if (nameBytes !== undefined && Buffer.byteLength(name) > nameBytes) throw new InlayError('INVALID_ARGUMENT', `The collection name ${quote(name)} has ${Buffer.byteLength(name)} bytes; this database takes ${nameBytes}. Choose a shorter one.`)
+    checkCollection(this.core, name)
     return Collection.of(this.core, name, options)
   }
 
@@ -77,207 +72,15 @@ class Inlay implements Planner {
     return this.core.call(options.signal, async (ctx) => {
       const handle = await this.#declare(spec, ctx)
       const { indexing } = spec as Partial<IndexSpec>, build = spec.kind === 'listener' ? spec.name : indexing !== undefined && 'model' in indexing ? indexing.name : undefined
-      if (build !== undefined && options.wait === false) this.core.background(async (background) => { await this.#build(build, {}, background) })
-      else if (build !== undefined) await this.#build(build, options, ctx)
+      if (build !== undefined && options.wait === false) this.core.background(async (background) => { await this.declarations.build(build, {}, background) })
+      else if (build !== undefined) await this.declarations.build(build, options, ctx)
       return handle
     })
   }
 
-  /** The functions of a spec and of what it needs. */
-  #learn(spec: Spec<unknown>): void {
-    for (const m of modelsOf(spec)) for (const step of stepsOf(m)) this.core.functions.add(step)
-  }
-
-  /** Stores a component and what it needs, and opens it; computes nothing. */
   async #declare(spec: Spec<unknown>, ctx: Ctx, identity?: string): Promise<unknown> {
-    this.#learn(spec)
-    switch (spec.kind) {
-      case 'model': return this.#modelHandle(spec as ModelSpec, await this.#addModel(spec as ModelSpec, ctx))
-      case 'listener': {
-        await this.#addListener(spec as ListenerSpec, ctx, identity)
-        return this.#listenerHandle(spec.name)
-      }
-      case 'index': {
-        await this.#addIndex(spec as IndexSpec, ctx)
-        return this.#indexHandle(spec.name)
-      }
-      default: throw new InlayError('INVALID_ARGUMENT', `${quote(spec)} is nothing that can be added. Give what model(), listener() or vectorIndex() returns.`)
-    }
-  }
-
-  async storedModel(spec: ModelSpec): Promise<{ readonly stored: StoredModel; readonly bytes: Uint8Array | undefined }> {
-    const bytes = spec.onnx === undefined ? undefined : await readGraph(spec.name, spec.onnx)
-    const id = (step: Step<never, unknown> | undefined): string | null => (step === undefined ? null : stepId(step))
-    return { bytes, stored: { format: bytes === undefined ? null : 'onnx', artifact: bytes === undefined ? null : sha256(bytes), run: id(spec.run as Step<never, unknown> | undefined), input: id(spec.input), output: id(spec.output), shape: spec.shape ?? null } }
-  }
-
-  async #addModel(spec: ModelSpec, ctx: Ctx): Promise<ComponentVersion> {
-    const { components, artifacts, modelParts, functions } = this.core
-    const { stored, bytes } = await this.storedModel(spec)
-    if (spec.device !== undefined) this.core.devices.set(identityOf(stored), spec.device)
-    const there = await components.get('model', spec.name, ctx)
-    const same = there?.versions.find((v) => v.hash === identityOf(stored))
-    if (same !== undefined) {
-      functions.compare((there!.state['digests'] ?? {}) as Doc)
-      return same
-    }
-    if (bytes !== undefined) {
-      // A graph that cannot be loaded is refused before anything is stored.
-      const trial = runnable(spec.name, stored, { ...modelParts, artifact: async () => bytes })
-      try {
-        await trial.ready(ctx)
-      } finally {
-        await trial.close()
-      }
-      await artifacts.write(stored.artifact!, once(bytes), ctx)
-    }
-    const digests = Object.fromEntries(stepsOf(spec).map((step) => [stepId(step), step.digest]))
-    const { version } = await components.add('model', spec.name, { ...stored }, ctx, (before) => ({ ...before, digests: { ...before['digests'] as Doc, ...digests } }))
-    return version
-  }
-
-  storedListener(spec: ListenerSpec, identity: string): StoredListener {
-    const keyOf = (key: ListenerKey): StoredKey => (typeof key === 'string' ? { field: key } : { listener: (key as ListenerSpec).name })
-    const conjuncts = spec.where === undefined ? [] : parseFilter(spec.where)
-    if (conjuncts.some((c) => c.reads.includes('_outputs'))) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(spec.name)} selects rows by "_outputs", which change after the row. Listen to the other listener instead: give it as the key.`)
-    const where = spec.where === undefined || Object.keys(spec.where).length === 0 ? null : encode(copyIn(spec.where), true)
-    return { collection: spec.on, where, key: Array.isArray(spec.key) ? spec.key.map(keyOf) : keyOf(spec.key as ListenerKey), label: spec.named ? spec.name : labelOf(spec.key), model: spec.model.name, identity }
-  }
-
-  async #addListener(spec: ListenerSpec, ctx: Ctx, identity?: string): Promise<void> {
-    this.collection(spec.on)                                                   // checks the name
-    for (const key of [spec.key].flat() as readonly ListenerKey[]) if (typeof key === 'object' && 'model' in key) await this.#declare(key as ListenerSpec, ctx)
-    const stored = this.storedListener(spec, identity ?? (await this.#addModel(spec.model, ctx)).hash)
-    await this.core.ensure(spec.on, ctx)
-    await this.core.refresh(ctx)
-    this.checkListener(spec.name, stored)
-    const there = await this.core.components.get('listener', spec.name, ctx), hash = hashOf({ ...stored })
-    if (there !== undefined && !isRemoved(there) && there.versions.find((v) => v.version === (there.state as unknown as ListenerState).target)?.hash !== hash) {
-      for (const l of this.#withDownstream(spec.name)) await this.#pin(l, ctx)
-    }
-    await this.core.components.add('listener', spec.name, { ...stored }, ctx, (state, target): Doc => {
-      const before = state as unknown as Partial<ListenerState>, removed = before.removed === true
-      return { target, serving: removed ? null : (before.serving ?? null) as unknown as Doc | null, active: spec.active ?? true, obsolete: before.obsolete ?? [], chunk: spec.maxChunkSize ?? null } 
-    })
-    await this.core.refresh(ctx)
-  }
-
-  /** Same name, other selection; or a path that is taken. */
-  checkListener(name: string, stored: StoredListener): void {
-    const { listeners } = this.core, there = listeners.get(name)
-    if (there !== undefined) {
-      const selection = ({ collection, where, key, label, model }: StoredListener): string => hashOf({ collection, where, key: key as never, label, model })
-      if (selection(there.spec) !== selection(stored)) throw new InlayError('CONFLICT', `A listener ${quote(name)} exists with another selection (collection ${quote(there.spec.collection)}, key ${quote(there.spec.label)}, filter ${there.spec.where ?? 'none'}). Give this one a name of its own: { name: ${quote(`${name}_2`.slice(0, 48))} }; or remove the other first.`)
-    }
-    for (const up of upstreamOf(stored)) {
-      const upstream = listeners.get(up)
-      if (upstream === undefined) throw new InlayError('NOT_FOUND', `The listener ${quote(name)} reads the outputs of ${quote(up)}, which does not exist. Add that one first.`)
-      if (upstream.spec.collection !== stored.collection) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(name)} on ${quote(stored.collection)} cannot read the outputs of ${quote(up)}, which lies on ${quote(upstream.spec.collection)}.`)
-    }
-    const taken = listeners.of(stored.collection).find((l) => l.name !== name && l.spec.label === stored.label && l.spec.model === stored.model)
-    if (taken !== undefined) throw new InlayError('CONFLICT', `The outputs "_outputs.${stored.label}.${stored.model}" of ${quote(stored.collection)} are those of the listener ${quote(taken.name)}. Give this one another name.`)
-  }
-
-  #withDownstream(name: string): readonly Listener[] {
-    const found = new Set<string>([name])
-    for (const l of this.core.listeners.all()) if (l.upstream.some((up) => found.has(up))) found.add(l.name)
-    return this.core.listeners.all().filter((l) => found.has(l.name))
-  }
-
-  /** Notes which outputs are read now, so that they serve until new ones are complete. */
-  async #pin(l: Listener, ctx: Ctx): Promise<void> {
-    const { id, upstream } = l.serving.slot
-    await this.core.components.change('listener', l.name, ctx, (c) => ((c!.state as unknown as ListenerState).serving === null
-      ? { versions: c!.versions, state: { ...c!.state, serving: { slot: id, version: l.serving.version, upstream } } } : undefined))
-  }
-
-  /** Computes what a listener and those after it lack, then lets the new outputs serve and drops the old. */
-  async #build(name: string, options: Wait, ctx: Ctx): Promise<void> {
-    const rate = new Rate(options.onProgress)
-    for (const l of this.#withDownstream(name)) {
-      if (!l.state.active || l.target.work === undefined || this.core.outputs === 'worker') continue
-      if (l.name !== name && l.serving === l.target) continue
-      const tally = await this.core.data.tally(l.target.slot, ctx), total = tally.missing + tally.stale
-      const report = l.name === name ? (run: { done: number; same: number; skipped: number; failed: number }): void => rate.report(run.done + run.same + run.skipped + run.failed, Math.max(total, run.done + run.same + run.skipped + run.failed), run.failed) : () => {}
-      const run = await this.core.listeners.run(l, l.target, ctx, { onRows: report })
-      if (l.name === name) report(run)
-      if (run.failed > 0) await this.#sayFailed(l, run.failed, ctx)
-      if (run.pending > 0) this.core.log.warn?.(`${run.pending} rows of the listener ${quote(l.name)} kept changing and are pending: db.verify({ repair: true }) takes them.`)
-    }
-    await this.switchOver(ctx)
-  }
-
-  async #sayFailed({ name, target }: Listener, failed: number, ctx: Ctx): Promise<void> {
-    const [first] = await failuresOf(this.core.data, target.slot, 1, ctx)
-    if (first !== undefined) this.core.log.warn?.(`The listener ${quote(name)} failed on ${failed} rows, on ${quote(first._id)} because: ${first.error}. See failures() and retry() of the listener.`)
-  }
-
-  /** New before old: outputs that are complete serve, and only then are their predecessors dropped. */
-  async switchOver(ctx: Ctx): Promise<void> {
-    const { listeners, components, data } = this.core
-    const waiting = listeners.all().filter((l) => l.serving !== l.target || l.state.serving !== null || l.state.obsolete.length > 0)
-    if (waiting.length === 0) return
-    for (const l of waiting) {
-      if (l.state.serving === null) continue
-      const { missing, stale } = await data.tally(l.target.slot, ctx)
-      if (missing + stale > 0) continue
-      const old = l.serving.slot.id
-      await components.change('listener', l.name, ctx, (c) => {
-        const state = c!.state as unknown as ListenerState
-        return { versions: c!.versions, state: { ...state, serving: null, obsolete: old === l.target.slot.id ? state.obsolete : [...state.obsolete, old] } }
-      })
-    }
-    await this.core.refresh(ctx)
-    const used = new Set(listeners.all().flatMap((l) => [l.serving, l.target].flatMap((g) => [g.slot.id, ...g.slot.upstream])))
-    for (const l of [...listeners.all()].reverse()) {
-      const droppable = l.state.obsolete.filter((id) => !used.has(id))
-      if (l.state.obsolete.length === 0 || (droppable.length === 0 && l.state.obsolete.every((id) => used.has(id) && id !== l.target.slot.id))) continue
-      for (const id of droppable) {
-        await data.dropSlot(id, ctx)
-        listeners.forget(id)
-      }
-      await components.change('listener', l.name, ctx, (c) => {
-        const state = c!.state as unknown as ListenerState
-        return { versions: c!.versions, state: { ...state, obsolete: state.obsolete.filter((id) => used.has(id) && id !== l.target.slot.id) } }
-      })
-    }
-    await this.core.refresh(ctx)
-  }
-
-  async #addIndex(spec: IndexSpec, ctx: Ctx): Promise<void> {
-    const { components, vectors, listeners } = this.core
-    if ('model' in spec.indexing) await this.#declare(spec.indexing, ctx)
-    await this.core.refresh(ctx)
-    const compatible: Record<string, { readonly model: string; readonly identity: string }> = {}
-    const on = listeners.get(spec.indexing.name)
-    if (on === undefined) throw new InlayError('NOT_FOUND', `The index ${quote(spec.name)} lies on the listener ${quote(spec.indexing.name)}, which does not exist. Add that one first.`)
-    const { shape } = on.target.slot
-    if (shape.kind !== 'vector') throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(on.name)} gives no vectors, so it cannot be indexed: declare the model with { shape: [n] }.`)
-    if (!vectors.capabilities.measures.includes(spec.measure) || shape.dims > vectors.capabilities.dims) throw new InlayError('UNSUPPORTED', `The index ${quote(spec.name)} needs ${quote(spec.measure)} over ${shape.dims} dimensions; here are ${vectors.capabilities.measures.join(', ')} over at most ${vectors.capabilities.dims}.`)
-    for (const [key, m] of Object.entries(spec.compatible)) {
-      if (key === on.spec.label) throw new InlayError('INVALID_ARGUMENT', `The index ${quote(spec.name)} has the key ${quote(key)} twice: it is what the listener ${quote(on.name)} reads. Choose another key for the compatible model.`)
-      const { stored } = await this.storedModel(m)
-      if (stored.shape?.[0] !== shape.dims) throw new InlayError('INVALID_ARGUMENT', `The compatible model ${quote(m.name)} of index ${quote(spec.name)} gives ${stored.shape === null ? 'no vectors' : `${stored.shape[0]} dimensions`}; the indexed listener gives ${shape.dims}.`)
-      compatible[key] = { model: m.name, identity: (await this.#addModel(m, ctx)).hash }
-    }
-    const stored: StoredIndex = { listener: on.name, measure: spec.measure, compatible }
-    const there = await components.get('index', spec.name, ctx)
-    if (there !== undefined && (there.versions.at(-1)!.spec as unknown as StoredIndex).listener !== on.name) throw new InlayError('CONFLICT', `An index ${quote(spec.name)} exists on the listener ${quote((there.versions.at(-1)!.spec as unknown as StoredIndex).listener)}. Choose another name, or remove it first.`)
-    const { added } = await components.add('index', spec.name, stored as unknown as Doc, ctx)
-    await this.core.refresh(ctx)
-    if (added && spec.measure === 'cosine') await this.#failZeros(listeners.get(on.name)!, ctx)
-  }
-
-  /** Zero vectors that were stored before a cosine index lay on them have no direction: their rows fail. */
-  async #failZeros({ serving: { slot, work } }: Listener, ctx: Ctx): Promise<void> {
-    const { data } = this.core, zero: string[] = []
-    for await (const rows of data.find({ from: slot.collection, fields: [], slots: [slot.id] }, ctx)) {
-      for (const row of rows) if ((row.outputs?.[slot.id]?.[0] as Float32Array | undefined)?.every((v) => v === 0) === true) zero.push(row.key)
-    }
-    if (zero.length === 0 || work === undefined) return
-    for await (const rows of data.rows(slot, 'all', zero, ctx)) {
-      await data.settle(slot, rows.map((row) => ({ key: row.key, rev: row.rev, hash: work.hash(row), kind: 'error', error: 'a zero vector has no direction, and a cosine index lies on this output', tries: 1 })), ctx)
-    }
+    const version = await this.declarations.declare(spec, ctx, identity)
+    return spec.kind === 'model' ? this.#modelHandle(spec as ModelSpec, version!) : spec.kind === 'listener' ? this.#listenerHandle(spec.name) : this.#indexHandle(spec.name)
   }
 
   #modelHandle<I, O>(spec: ModelSpec, version: ComponentVersion): ModelHandle<I, O> {
@@ -303,8 +106,8 @@ class Inlay implements Planner {
     return handle as unknown as ModelHandle<I, O>
   }
   async #started(name: string, options: Wait): Promise<unknown> {
-    if (options.wait === false) this.core.background(async (ctx) => { await this.#build(name, {}, ctx) })
-    else await this.core.call(options.signal, (ctx) => this.#build(name, options, ctx))
+    if (options.wait === false) this.core.background(async (ctx) => { await this.declarations.build(name, {}, ctx) })
+    else await this.core.call(options.signal, (ctx) => this.declarations.build(name, options, ctx))
     return this.#listenerHandle(name)
   }
 
@@ -323,7 +126,7 @@ class Inlay implements Planner {
         if (current === undefined) throw new InlayError('NOT_FOUND', `The listener ${quote(name)} was removed.`)
         const rate = new Rate(options.onProgress)
         const run = await core.listeners.run(current, current.target, ctx, { which: 'failed', onRows: (r) => rate.report(r.done + r.failed, undefined, r.failed) })
-        for (const l of this.#withDownstream(name)) if (l.name !== name) await core.listeners.run(l, l.target, ctx)
+        for (const l of this.declarations.withDownstream(name)) if (l.name !== name) await core.listeners.run(l, l.target, ctx)
         return { done: run.done + run.same, failed: run.failed, pending: run.pending }
       }),
     }
@@ -333,7 +136,7 @@ class Inlay implements Planner {
   }
 
   async load(spec: Spec<unknown>, version?: number): Promise<unknown> {
-    this.#learn(spec)
+    this.declarations.learn(spec)
     return this.core.call(undefined, async (ctx) => {
       await this.core.refresh(ctx)
       const there = await this.core.components.get(spec.kind, spec.name, ctx)
@@ -369,7 +172,7 @@ class Inlay implements Planner {
         await components.change(kind, name, ctx, (c) => ({ versions: c!.versions, state: { ...c!.state, active: false } }))
       } else {
         const l = kind === 'listener' ? listeners.get(name) : undefined
-        if (l !== undefined) return this.#removeListener(name, [l.serving.slot.id, l.target.slot.id, ...l.state.obsolete], ctx)
+        if (l !== undefined) return this.declarations.removeListener(name, [l.serving.slot.id, l.target.slot.id, ...l.state.obsolete], ctx)
         if (kind === 'index') {
           const stored = there.versions.at(-1)!.spec as unknown as StoredIndex, slot = listeners.get(stored.listener)?.serving.slot
           if (slot !== undefined) await (vectors.capabilities.place === 'slot' ? vectors.drop(`${name}_${slot.id}`, ctx) : copies.drop(`${name}_${slot.id}`, ctx))
@@ -381,23 +184,10 @@ class Inlay implements Planner {
     })
   }
 
-  /** First nobody reads the outputs any more, then they are dropped, then the name: after a crash `repair` finds what is left to do. */
-  async #removeListener(name: string, slots: readonly string[], ctx: Ctx): Promise<void> {
-    const { components, data, listeners } = this.core
-    await components.change('listener', name, ctx, (c) => (c === undefined ? undefined : { versions: c.versions, state: { ...c.state, obsolete: [...new Set(slots)], removed: true } }))
-    await this.core.refresh(ctx)
-    for (const id of new Set(slots)) {
-      await data.dropSlot(id, ctx)
-      listeners.forget(id)
-    }
-    await components.remove('listener', name, ctx)
-    await this.core.refresh(ctx)
-  }
-
   async plan(specs: readonly Spec<unknown>[], options: { readonly signal?: AbortSignal } = {}): Promise<Plan> {
     return this.core.call(options.signal, async (ctx) => {
       await this.core.refresh(ctx)
-      return plan(this, specs, (spec, wait) => this.add(spec, wait), ctx)
+      return plan(this.declarations, specs, (spec, wait) => this.add(spec, wait), ctx)
     })
   }
 
@@ -406,8 +196,8 @@ class Inlay implements Planner {
       const components = await this.core.refresh(ctx)
       const health = await verify(this.core, components, options, ctx)
       if (options.repair === true) {
-        for (const c of components) if (isRemoved(c)) await this.#removeListener(c.name, (c.state as unknown as ListenerState).obsolete, ctx)
-        await this.switchOver(ctx)
+        for (const c of components) if (isRemoved(c)) await this.declarations.removeListener(c.name, (c.state as unknown as ListenerState).obsolete, ctx)
+        await this.declarations.switchOver(ctx)
       }
       return health
     })
@@ -436,31 +226,4 @@ function usersOf(kind: ComponentKind, name: string, identity: string | undefined
     const compatible = Object.values(stored.compatible).some((m) => m.model === name && (identity === undefined || m.identity === identity))
     return (kind === 'listener' && stored.listener === name) || (kind === 'model' && compatible) ? [`index ${quote(c.name)}`] : []
   })
-}
-
-function stepsOf(spec: ModelSpec): readonly Step<never, unknown>[] {
-  return [spec.run as Step<never, unknown> | undefined, spec.input, spec.output].filter((s) => s !== undefined)
-}
-
-/** The models a spec names, its own and those of what it needs. */
-function modelsOf(spec: Spec<unknown>): readonly ModelSpec[] {
-  if (spec.kind === 'model') return [spec as ModelSpec]
-  if (spec.kind === 'listener') {
-    const { model, key } = spec as ListenerSpec
-    return [model, ...([key].flat() as readonly ListenerKey[]).flatMap((k) => (typeof k === 'object' && 'model' in k ? modelsOf(k as ListenerSpec) : []))]
-  }
-  const { indexing, compatible } = spec as IndexSpec
-  return [...Object.values(compatible), ...('model' in indexing ? modelsOf(indexing) : [])]
-}
-
-async function readGraph(name: string, onnx: string | URL | Uint8Array): Promise<Uint8Array> {
-  if (onnx instanceof Uint8Array) return onnx
-  try {
-    return await readFile(onnx)
-  } catch (error) {
-    throw new InlayError('NOT_FOUND', `The graph ${quote(String(onnx))} of model ${quote(name)} cannot be read: ${messageOf(error)}. Give the path of an ONNX file, relative to ${quote(process.cwd())}, or its bytes.`, { cause: error })
-  }
-}
-async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
-  yield bytes
 }

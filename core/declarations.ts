@@ -1,0 +1,255 @@
+/** Declaring components: what is stored of them, how a listener's outputs come to be complete, and how new ones take the place of old ones. */
+import { readFile } from 'node:fs/promises'
+import type { Wait } from './api.ts'
+import { checkCollection } from './collection.ts'
+import type { ComponentVersion } from './components.ts'
+import type { Ctx, Doc } from './contract.ts'
+import { encode, hashOf, sha256 } from './encoding.ts'
+import { InlayError, messageOf, quote } from './errors.ts'
+import type { StoredIndex } from './indexes.ts'
+import { isRemoved, upstreamOf, type Listener, type ListenerState, type StoredKey, type StoredListener } from './listeners.ts'
+import { parseFilter } from './match.ts'
+import { identityOf, runnable, type StoredModel } from './model.ts'
+import type { OpenedCore } from './parts.ts'
+import { Rate } from './rate.ts'
+import { labelOf, type IndexSpec, type ListenerKey, type ListenerSpec, type ModelSpec, type Spec } from './spec.ts'
+import { stepId, type Step } from './step.ts'
+import { copyIn } from './value.ts'
+import { failuresOf } from './verify.ts'
+
+export class Declarations {
+  readonly core: OpenedCore
+
+  constructor(core: OpenedCore) { this.core = core }
+
+  /** Stores a component and what it needs, and opens it; computes nothing. Returns a model's version. */
+  async declare(spec: Spec<unknown>, ctx: Ctx, identity?: string): Promise<ComponentVersion | undefined> {
+    this.learn(spec)
+    switch (spec.kind) {
+      case 'model': return this.addModel(spec as ModelSpec, ctx)
+      case 'listener': await this.addListener(spec as ListenerSpec, ctx, identity); return undefined
+      case 'index': await this.addIndex(spec as IndexSpec, ctx); return undefined
+      default: throw new InlayError('INVALID_ARGUMENT', `${quote(spec)} is nothing that can be added. Give what model(), listener() or vectorIndex() returns.`)
+    }
+  }
+
+  /** The functions of a spec and of what it needs. */
+  learn(spec: Spec<unknown>): void {
+    for (const m of modelsOf(spec)) for (const step of stepsOf(m)) this.core.functions.add(step)
+  }
+
+  async storedModel(spec: ModelSpec): Promise<{ readonly stored: StoredModel; readonly bytes: Uint8Array | undefined }> {
+    const bytes = spec.onnx === undefined ? undefined : await readGraph(spec.name, spec.onnx)
+    const id = (step: Step<never, unknown> | undefined): string | null => (step === undefined ? null : stepId(step))
+    return { bytes, stored: { format: bytes === undefined ? null : 'onnx', artifact: bytes === undefined ? null : sha256(bytes), run: id(spec.run as Step<never, unknown> | undefined), input: id(spec.input), output: id(spec.output), shape: spec.shape ?? null } }
+  }
+
+  async addModel(spec: ModelSpec, ctx: Ctx): Promise<ComponentVersion> {
+    const { components, artifacts, modelParts, functions } = this.core
+    const { stored, bytes } = await this.storedModel(spec)
+    if (spec.device !== undefined) this.core.devices.set(identityOf(stored), spec.device)
+    const there = await components.get('model', spec.name, ctx)
+    const same = there?.versions.find((v) => v.hash === identityOf(stored))
+    if (same !== undefined) {
+      functions.compare((there!.state['digests'] ?? {}) as Doc)
+      return same
+    }
+    if (bytes !== undefined) {
+      // A graph that cannot be loaded is refused before anything is stored.
+      const trial = runnable(spec.name, stored, { ...modelParts, artifact: async () => bytes })
+      try {
+        await trial.ready(ctx)
+      } finally {
+        await trial.close()
+      }
+      await artifacts.write(stored.artifact!, once(bytes), ctx)
+    }
+    const digests = Object.fromEntries(stepsOf(spec).map((step) => [stepId(step), step.digest]))
+    const { version } = await components.add('model', spec.name, { ...stored }, ctx, (before) => ({ ...before, digests: { ...before['digests'] as Doc, ...digests } }))
+    return version
+  }
+
+  storedListener(spec: ListenerSpec, identity: string): StoredListener {
+    const keyOf = (key: ListenerKey): StoredKey => (typeof key === 'string' ? { field: key } : { listener: (key as ListenerSpec).name })
+    const conjuncts = spec.where === undefined ? [] : parseFilter(spec.where)
+    if (conjuncts.some((c) => c.reads.includes('_outputs'))) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(spec.name)} selects rows by "_outputs", which change after the row. Listen to the other listener instead: give it as the key.`)
+    const where = spec.where === undefined || Object.keys(spec.where).length === 0 ? null : encode(copyIn(spec.where), true)
+    return { collection: spec.on, where, key: Array.isArray(spec.key) ? spec.key.map(keyOf) : keyOf(spec.key as ListenerKey), label: spec.named ? spec.name : labelOf(spec.key), model: spec.model.name, identity }
+  }
+
+  async addListener(spec: ListenerSpec, ctx: Ctx, identity?: string): Promise<void> {
+    checkCollection(this.core, spec.on)
+    for (const key of [spec.key].flat() as readonly ListenerKey[]) if (typeof key === 'object' && 'model' in key) await this.declare(key as ListenerSpec, ctx)
+    const stored = this.storedListener(spec, identity ?? (await this.addModel(spec.model, ctx)).hash)
+    await this.core.ensure(spec.on, ctx)
+    await this.core.refresh(ctx)
+    this.checkListener(spec.name, stored)
+    const there = await this.core.components.get('listener', spec.name, ctx), hash = hashOf({ ...stored })
+    if (there !== undefined && !isRemoved(there) && there.versions.find((v) => v.version === (there.state as unknown as ListenerState).target)?.hash !== hash) {
+      for (const l of this.withDownstream(spec.name)) await this.#pin(l, ctx)
+    }
+    await this.core.components.add('listener', spec.name, { ...stored }, ctx, (state, target): Doc => {
+      const before = state as unknown as Partial<ListenerState>, removed = before.removed === true
+      return { target, serving: removed ? null : (before.serving ?? null) as unknown as Doc | null, active: spec.active ?? true, obsolete: before.obsolete ?? [], chunk: spec.maxChunkSize ?? null } 
+    })
+    await this.core.refresh(ctx)
+  }
+
+  /** Same name, other selection; or a path that is taken. */
+  checkListener(name: string, stored: StoredListener): void {
+    const { listeners } = this.core, there = listeners.get(name)
+    if (there !== undefined) {
+      const selection = ({ collection, where, key, label, model }: StoredListener): string => hashOf({ collection, where, key: key as never, label, model })
+      if (selection(there.spec) !== selection(stored)) throw new InlayError('CONFLICT', `A listener ${quote(name)} exists with another selection (collection ${quote(there.spec.collection)}, key ${quote(there.spec.label)}, filter ${there.spec.where ?? 'none'}). Give this one a name of its own: { name: ${quote(`${name}_2`.slice(0, 48))} }; or remove the other first.`)
+    }
+    for (const up of upstreamOf(stored)) {
+      const upstream = listeners.get(up)
+      if (upstream === undefined) throw new InlayError('NOT_FOUND', `The listener ${quote(name)} reads the outputs of ${quote(up)}, which does not exist. Add that one first.`)
+      if (upstream.spec.collection !== stored.collection) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(name)} on ${quote(stored.collection)} cannot read the outputs of ${quote(up)}, which lies on ${quote(upstream.spec.collection)}.`)
+    }
+    const taken = listeners.of(stored.collection).find((l) => l.name !== name && l.spec.label === stored.label && l.spec.model === stored.model)
+    if (taken !== undefined) throw new InlayError('CONFLICT', `The outputs "_outputs.${stored.label}.${stored.model}" of ${quote(stored.collection)} are those of the listener ${quote(taken.name)}. Give this one another name.`)
+  }
+
+  withDownstream(name: string): readonly Listener[] {
+    const found = new Set<string>([name])
+    for (const l of this.core.listeners.all()) if (l.upstream.some((up) => found.has(up))) found.add(l.name)
+    return this.core.listeners.all().filter((l) => found.has(l.name))
+  }
+
+  /** Notes which outputs are read now, so that they serve until new ones are complete. */
+  async #pin(l: Listener, ctx: Ctx): Promise<void> {
+    const { id, upstream } = l.serving.slot
+    await this.core.components.change('listener', l.name, ctx, (c) => ((c!.state as unknown as ListenerState).serving === null
+      ? { versions: c!.versions, state: { ...c!.state, serving: { slot: id, version: l.serving.version, upstream } } } : undefined))
+  }
+
+  /** Computes what a listener and those after it lack, then lets the new outputs serve and drops the old. */
+  async build(name: string, options: Wait, ctx: Ctx): Promise<void> {
+    const rate = new Rate(options.onProgress)
+    for (const l of this.withDownstream(name)) {
+      if (!l.state.active || l.target.work === undefined || this.core.outputs === 'worker') continue
+      if (l.name !== name && l.serving === l.target) continue
+      const tally = await this.core.data.tally(l.target.slot, ctx), total = tally.missing + tally.stale
+      const report = l.name === name ? (run: { done: number; same: number; skipped: number; failed: number }): void => rate.report(run.done + run.same + run.skipped + run.failed, Math.max(total, run.done + run.same + run.skipped + run.failed), run.failed) : () => {}
+      const run = await this.core.listeners.run(l, l.target, ctx, { onRows: report })
+      if (l.name === name) report(run)
+      if (run.failed > 0) await this.#sayFailed(l, run.failed, ctx)
+      if (run.pending > 0) this.core.log.warn?.(`${run.pending} rows of the listener ${quote(l.name)} kept changing and are pending: db.verify({ repair: true }) takes them.`)
+    }
+    await this.switchOver(ctx)
+  }
+
+  async #sayFailed({ name, target }: Listener, failed: number, ctx: Ctx): Promise<void> {
+    const [first] = await failuresOf(this.core.data, target.slot, 1, ctx)
+    if (first !== undefined) this.core.log.warn?.(`The listener ${quote(name)} failed on ${failed} rows, on ${quote(first._id)} because: ${first.error}. See failures() and retry() of the listener.`)
+  }
+
+  /** New before old: outputs that are complete serve, and only then are their predecessors dropped. */
+  async switchOver(ctx: Ctx): Promise<void> {
+    const { listeners, components, data } = this.core
+    const waiting = listeners.all().filter((l) => l.serving !== l.target || l.state.serving !== null || l.state.obsolete.length > 0)
+    if (waiting.length === 0) return
+    for (const l of waiting) {
+      if (l.state.serving === null) continue
+      const { missing, stale } = await data.tally(l.target.slot, ctx)
+      if (missing + stale > 0) continue
+      const old = l.serving.slot.id
+      await components.change('listener', l.name, ctx, (c) => {
+        const state = c!.state as unknown as ListenerState
+        return { versions: c!.versions, state: { ...state, serving: null, obsolete: old === l.target.slot.id ? state.obsolete : [...state.obsolete, old] } }
+      })
+    }
+    await this.core.refresh(ctx)
+    const used = new Set(listeners.all().flatMap((l) => [l.serving, l.target].flatMap((g) => [g.slot.id, ...g.slot.upstream])))
+    for (const l of [...listeners.all()].reverse()) {
+      const droppable = l.state.obsolete.filter((id) => !used.has(id))
+      if (l.state.obsolete.length === 0 || (droppable.length === 0 && l.state.obsolete.every((id) => used.has(id) && id !== l.target.slot.id))) continue
+      for (const id of droppable) {
+        await data.dropSlot(id, ctx)
+        listeners.forget(id)
+      }
+      await components.change('listener', l.name, ctx, (c) => {
+        const state = c!.state as unknown as ListenerState
+        return { versions: c!.versions, state: { ...state, obsolete: state.obsolete.filter((id) => used.has(id) && id !== l.target.slot.id) } }
+      })
+    }
+    await this.core.refresh(ctx)
+  }
+
+  async addIndex(spec: IndexSpec, ctx: Ctx): Promise<void> {
+    const { components, vectors, listeners } = this.core
+    if ('model' in spec.indexing) await this.declare(spec.indexing, ctx)
+    await this.core.refresh(ctx)
+    const compatible: Record<string, { readonly model: string; readonly identity: string }> = {}
+    const on = listeners.get(spec.indexing.name)
+    if (on === undefined) throw new InlayError('NOT_FOUND', `The index ${quote(spec.name)} lies on the listener ${quote(spec.indexing.name)}, which does not exist. Add that one first.`)
+    const { shape } = on.target.slot
+    if (shape.kind !== 'vector') throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(on.name)} gives no vectors, so it cannot be indexed: declare the model with { shape: [n] }.`)
+    if (!vectors.capabilities.measures.includes(spec.measure) || shape.dims > vectors.capabilities.dims) throw new InlayError('UNSUPPORTED', `The index ${quote(spec.name)} needs ${quote(spec.measure)} over ${shape.dims} dimensions; here are ${vectors.capabilities.measures.join(', ')} over at most ${vectors.capabilities.dims}.`)
+    for (const [key, m] of Object.entries(spec.compatible)) {
+      if (key === on.spec.label) throw new InlayError('INVALID_ARGUMENT', `The index ${quote(spec.name)} has the key ${quote(key)} twice: it is what the listener ${quote(on.name)} reads. Choose another key for the compatible model.`)
+      const { stored } = await this.storedModel(m)
+      if (stored.shape?.[0] !== shape.dims) throw new InlayError('INVALID_ARGUMENT', `The compatible model ${quote(m.name)} of index ${quote(spec.name)} gives ${stored.shape === null ? 'no vectors' : `${stored.shape[0]} dimensions`}; the indexed listener gives ${shape.dims}.`)
+      compatible[key] = { model: m.name, identity: (await this.addModel(m, ctx)).hash }
+    }
+    const stored: StoredIndex = { listener: on.name, measure: spec.measure, compatible }
+    const there = await components.get('index', spec.name, ctx)
+    if (there !== undefined && (there.versions.at(-1)!.spec as unknown as StoredIndex).listener !== on.name) throw new InlayError('CONFLICT', `An index ${quote(spec.name)} exists on the listener ${quote((there.versions.at(-1)!.spec as unknown as StoredIndex).listener)}. Choose another name, or remove it first.`)
+    const { added } = await components.add('index', spec.name, stored as unknown as Doc, ctx)
+    await this.core.refresh(ctx)
+    if (added && spec.measure === 'cosine') await this.#failZeros(listeners.get(on.name)!, ctx)
+  }
+
+  /** Zero vectors that were stored before a cosine index lay on them have no direction: their rows fail. */
+  async #failZeros({ serving: { slot, work } }: Listener, ctx: Ctx): Promise<void> {
+    const { data } = this.core, zero: string[] = []
+    for await (const rows of data.find({ from: slot.collection, fields: [], slots: [slot.id] }, ctx)) {
+      for (const row of rows) if ((row.outputs?.[slot.id]?.[0] as Float32Array | undefined)?.every((v) => v === 0) === true) zero.push(row.key)
+    }
+    if (zero.length === 0 || work === undefined) return
+    for await (const rows of data.rows(slot, 'all', zero, ctx)) {
+      await data.settle(slot, rows.map((row) => ({ key: row.key, rev: row.rev, hash: work.hash(row), kind: 'error', error: 'a zero vector has no direction, and a cosine index lies on this output', tries: 1 })), ctx)
+    }
+  }
+
+  /** First nobody reads the outputs any more, then they are dropped, then the name: after a crash `repair` finds what is left to do. */
+  async removeListener(name: string, slots: readonly string[], ctx: Ctx): Promise<void> {
+    const { components, data, listeners } = this.core
+    await components.change('listener', name, ctx, (c) => (c === undefined ? undefined : { versions: c.versions, state: { ...c.state, obsolete: [...new Set(slots)], removed: true } }))
+    await this.core.refresh(ctx)
+    for (const id of new Set(slots)) {
+      await data.dropSlot(id, ctx)
+      listeners.forget(id)
+    }
+    await components.remove('listener', name, ctx)
+    await this.core.refresh(ctx)
+  }
+}
+
+function stepsOf(spec: ModelSpec): readonly Step<never, unknown>[] {
+  return [spec.run as Step<never, unknown> | undefined, spec.input, spec.output].filter((s) => s !== undefined)
+}
+
+/** The models a spec names, its own and those of what it needs. */
+function modelsOf(spec: Spec<unknown>): readonly ModelSpec[] {
+  if (spec.kind === 'model') return [spec as ModelSpec]
+  if (spec.kind === 'listener') {
+    const { model, key } = spec as ListenerSpec
+    return [model, ...([key].flat() as readonly ListenerKey[]).flatMap((k) => (typeof k === 'object' && 'model' in k ? modelsOf(k as ListenerSpec) : []))]
+  }
+  const { indexing, compatible } = spec as IndexSpec
+  return [...Object.values(compatible), ...('model' in indexing ? modelsOf(indexing) : [])]
+}
+
+async function readGraph(name: string, onnx: string | URL | Uint8Array): Promise<Uint8Array> {
+  if (onnx instanceof Uint8Array) return onnx
+  try {
+    return await readFile(onnx)
+  } catch (error) {
+    throw new InlayError('NOT_FOUND', `The graph ${quote(String(onnx))} of model ${quote(name)} cannot be read: ${messageOf(error)}. Give the path of an ONNX file, relative to ${quote(process.cwd())}, or its bytes.`, { cause: error })
+  }
+}
+async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  yield bytes
+}
