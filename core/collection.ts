@@ -87,29 +87,14 @@ export class Collection {
       for (let i = 0; i < docs.length; i += chunkRows) {
         const part = docs.slice(i, i + chunkRows)
         const { inserted, refused } = await this.#write(part, i, ctx)
-        const outputs = await this.#outputs(inserted, ctx)
+        await this.#outputs(inserted, ctx, new Map(inserted.map(({ index, key }) => [key, each[index]!.outputs])))
         for (const { index, key } of inserted) each[index]!.ids.push(key)
         for (const entry of refused) each[entry.index!]!.refused.push({ ...entry, index: 0 })
-        const [first] = inserted
-        if (inserted.length === 1) each[first!.index]!.outputs = outputs
-        else await this.#share(inserted, outputs, each, ctx)
       }
       return each
     })
     return { docs, written }
   }
-  /** Which of the rows written together have outputs: asked only when not all are done. */
-  async #share(inserted: readonly Insert[], outputs: Outputs, each: readonly Tallied[], ctx: Ctx): Promise<void> {
-    const listeners = this.#core.listeners.of(this.name).filter((l) => l.state.active)
-    if (inserted.length === 0 || listeners.length === 0) return
-    for (const { slot } of listeners.map((l) => l.target)) {
-      const failed = new Set<Key>(), pending = new Set<Key>()
-      if (outputs.failed > 0) for await (const rows of this.#core.data.rows(slot, 'failed', inserted.map((i) => i.key), ctx)) for (const row of rows) failed.add(row.key)
-      if (outputs.pending > 0) for await (const rows of this.#core.data.rows(slot, 'stale', inserted.map((i) => i.key), ctx)) for (const row of rows) pending.add(row.key)
-      for (const { index, key } of inserted) each[index]!.outputs[failed.has(key) ? 'failed' : pending.has(key) ? 'pending' : 'done']++
-    }
-  }
-
   /** Two chunks are in flight: one is written while the outputs of the one before are computed. */
   async #insertStream(docs: AsyncIterable<Copied>, count: number | undefined, options: Wait, ctx: Ctx): Promise<Changed> {
     const total = emptyChanged(), rate = new Rate(options.onProgress)
@@ -152,13 +137,17 @@ export class Collection {
   }
 
   /** A failed inference never rejects an insert: what could not be computed is pending. */
-  async #outputs(inserted: readonly (Insert & { readonly rev?: string })[], ctx: Ctx): Promise<Outputs> {
+  async #outputs(inserted: readonly (Insert & { readonly rev?: string })[], ctx: Ctx, each?: ReadonlyMap<Key, Outputs>): Promise<Outputs> {
     const rows = inserted.map(({ key, doc, rev }): Row => ({ key, doc, rev: rev! }))
-    return this.#computed(rows.map((row) => row.key), ctx, () => this.#core.listeners.inserted(this.name, rows, ctx))
+    return this.#computed(rows.map((row) => row.key), ctx, () => this.#core.listeners.inserted(this.name, rows, ctx, each), each)
   }
-  async #computed(keys: readonly Key[], ctx: Ctx, work: () => Promise<Outputs>): Promise<Outputs> {
-    const all = { done: 0, failed: 0, pending: keys.length * this.#core.listeners.of(this.name).filter((l) => l.state.active).length }
-    if (this.#core.outputs === 'worker' || keys.length === 0) return all
+  async #computed(keys: readonly Key[], ctx: Ctx, work: () => Promise<Outputs>, each?: ReadonlyMap<Key, Outputs>): Promise<Outputs> {
+    const active = this.#core.listeners.of(this.name).filter((l) => l.state.active).length, all = { done: 0, failed: 0, pending: keys.length * active }
+    const allPending = (): Outputs => {
+      for (const own of each?.values() ?? []) Object.assign(own, { done: 0, failed: 0, pending: active })
+      return all
+    }
+    if (this.#core.outputs === 'worker' || keys.length === 0) return allPending()
     try {
       return await work().catch(async (error: unknown) => {
         // Another process may have changed or removed a listener that this one knows of.
@@ -168,9 +157,8 @@ export class Collection {
       })
     } catch (error) {
       if (ctx.signal.aborted) throw error
-      if (!isOutage(error)) this.#core.log.error?.(`Outputs of ${quote(this.name)} could not be computed: ${messageOf(error)}`)
-      else this.#core.log.warn?.(`Outputs of ${keys.length} rows of ${quote(this.name)} are pending: ${messageOf(error)}`)
-      return all
+      this.#core.log[isOutage(error) ? 'warn' : 'error']?.(`Outputs of ${keys.length} rows of ${quote(this.name)} are pending: ${messageOf(error)}`)
+      return allPending()
     }
   }
 

@@ -3,10 +3,10 @@ import type { Component } from './components.ts'
 import { hydrate } from './content.ts'
 import type { ArtifactStore, Ctx, Datalayer, Doc, Key, Model, Row, Slot, Value } from './contract.ts'
 import { decode, hashOf, pick, sha256 } from './encoding.ts'
-import { InlayError, quote } from './errors.ts'
+import { InlayError, messageOf, quote } from './errors.ts'
 import { evaluate, parseFilter, split, type Conjunct } from './match.ts'
 import { identityOf, missingSteps, predictChecked, runnable, shapeOf, type ModelParts, type Runnable, type StoredModel } from './model.ts'
-import { outcomesOf, reconcile, settle, type ReconcileOptions, type Run, type Work } from './reconcile.ts'
+import { isOutage, outcomesOf, reconcile, type ReconcileOptions, type Run, type Work } from './reconcile.ts'
 import { isDoc, setOwn } from './value.ts'
 
 /** What is stored of a listener, and makes its version. */
@@ -57,6 +57,9 @@ export interface Listener {
   readonly model: Model | undefined
 }
 export interface Outputs { done: number; failed: number; pending: number }
+interface Settled { readonly hash: string; readonly values: readonly Value[] }
+/** How a row that was just inserted stands with a slot: `none` is not selected, `late` was refused because others wrote the row. */
+type Standing = Settled | 'failed' | 'pending' | 'none' | 'late'
 
 export function slotId(collection: string, listener: string, identity: string): string {
   return `s_${sha256(JSON.stringify([collection, listener, identity])).slice(0, 24)}`
@@ -217,49 +220,67 @@ export class Listeners {
     this.#warned.add(warning)
   }
 
-  /** Computes outputs of rows just inserted, from the rows in hand: one round trip per generation. */
-  async inserted(collection: string, rows: readonly Row[], ctx: Ctx): Promise<Outputs> {
-    const outputs: Outputs = { done: 0, failed: 0, pending: 0 }
-    const settled = new Map<string, Map<Key, { readonly hash: string; readonly values: readonly Value[] }>>()
-    const failed = new Map<string, Set<Key>>()
+  /** Computes outputs of rows just inserted, from the rows in hand: one round trip per generation. `each` takes the counts of every row. */
+  async inserted(collection: string, rows: readonly Row[], ctx: Ctx, each?: ReadonlyMap<Key, Outputs>): Promise<Outputs> {
+    const outputs: Outputs = { done: 0, failed: 0, pending: 0 }, standings = new Map<string, ReadonlyMap<Key, Standing>>(), late = new Set<Key>()
     for (const listener of this.of(collection)) {
       for (const generation of this.generations(listener)) {
-        const { slot, work } = generation
-        const stood = { values: new Map<Key, { readonly hash: string; readonly values: readonly Value[] }>(), failed: new Set<Key>() }
-        settled.set(slot.id, stood.values)
-        failed.set(slot.id, stood.failed)
-        const counts = listener.target.slot.id === slot.id ? outputs : { done: 0, failed: 0, pending: 0 }
-        const selected = rows.filter((row) => slot.where === undefined || evaluate(slot.where, row.key, row.doc))
-        const offered: Row[] = []
-        for (const row of selected) {
-          const up = slot.upstream.map((id) => settled.get(id)?.get(row.key))
-          if (up.every((u) => u !== undefined)) offered.push(slot.upstream.length === 0 ? row : { ...row, rev: [row.rev, ...up.map((u) => u.hash)].join('|'), outputs: Object.fromEntries(slot.upstream.map((id, i) => [id, up[i]!.values])) })
-          else if (slot.upstream.some((id) => failed.get(id)?.has(row.key) === true)) { counts.failed++; stood.failed.add(row.key) }
-          else if (slot.upstream.some((id) => !settled.has(id))) counts.pending++
-        }
-        if (work === undefined) {
-          counts.pending += offered.length
-          this.#sayBlocked(listener, generation)
-          continue
-        }
-        const narrowed = slot.fields === undefined ? offered : offered.map((row) => ({ ...row, doc: pick(row.doc, slot.fields!) }))
-        const chunk = listener.state.chunk ?? (narrowed.length || 1)
-        for (let i = 0; i < narrowed.length; i += chunk) {
-          const run = emptyRun()
-          const outcomes = await outcomesOf(work, narrowed.slice(i, i + chunk), ctx)
-          const refused = await settle(this.#parts.data, work, outcomes, ctx, run)
-          const refusedKeys = new Set(refused)
-          for (const o of outcomes) {
-            if (refusedKeys.has(o.key)) continue
-            if (o.kind === 'values') stood.values.set(o.key, o)
-            else if (o.kind === 'error') stood.failed.add(o.key)
-          }
-          add(counts, run)
-          if (refused.length > 0) add(counts, await reconcile(this.#parts.data, work, ctx, { keys: refused }))
+        const standing = await this.#insertedOne(listener, generation, rows, standings, ctx)
+        standings.set(generation.slot.id, standing)
+        for (const [key, stands] of standing) {
+          if (stands === 'late') late.add(key)
+          if (stands === 'late' || stands === 'none' || generation !== listener.target) continue
+          const what = typeof stands === 'object' ? 'done' : stands
+          outputs[what]++
+          const own = each?.get(key)
+          if (own !== undefined) own[what]++
         }
       }
     }
+    // Rows that others have written meanwhile are looked at again, with all that depends on them.
+    for (const keys of each === undefined && late.size > 0 ? [[...late]] : [...late].map((key) => [key])) {
+      const counts = await this.changed(collection, keys, ctx), own = each?.get(keys[0]!)
+      for (const what of ['done', 'failed', 'pending'] as const) {
+        outputs[what] += counts[what]
+        if (own !== undefined) own[what] += counts[what]
+      }
+    }
     return outputs
+  }
+
+  async #insertedOne(listener: Listener, generation: Generation, rows: readonly Row[], standings: ReadonlyMap<string, ReadonlyMap<Key, Standing>>, ctx: Ctx): Promise<ReadonlyMap<Key, Standing>> {
+    const { slot, work } = generation, standing = new Map<Key, Standing>(), offered: Row[] = []
+    for (const row of rows) {
+      if (slot.where !== undefined && !evaluate(slot.where, row.key, row.doc)) continue
+      const up = slot.upstream.map((id) => standings.get(id)?.get(row.key) ?? 'none')
+      const held = (['late', 'failed', 'pending', 'none'] as const).find((stands) => up.includes(stands))
+      if (held !== undefined) {
+        standing.set(row.key, held)
+        continue
+      }
+      const values = up as readonly Settled[], doc = slot.fields === undefined ? row.doc : pick(row.doc, slot.fields)
+      offered.push({ key: row.key, rev: [row.rev, ...values.map((u) => u.hash)].join('|'), doc, outputs: Object.fromEntries(slot.upstream.map((id, i) => [id, values[i]!.values])) })
+    }
+    if (work === undefined && offered.length > 0) this.#sayBlocked(listener, generation)
+    const chunk = listener.state.chunk ?? (offered.length || 1)
+    for (let i = 0; i < offered.length; i += chunk) {
+      const part = offered.slice(i, i + chunk), outcomes = work === undefined ? undefined : await this.#orPending(listener, part, () => outcomesOf(work, part, ctx), ctx)
+      const refused = outcomes === undefined ? undefined : new Set(await this.#parts.data.settle(slot, outcomes, ctx))
+      for (const { key } of part) if (outcomes === undefined) standing.set(key, 'pending')
+      for (const o of outcomes ?? []) standing.set(o.key, refused!.has(o.key) ? 'late' : o.kind === 'values' ? o : o.kind === 'error' ? 'failed' : 'none')
+    }
+    return standing
+  }
+
+  /** A model that is away holds up its own outputs only. */
+  async #orPending<T>(listener: Listener, rows: readonly Pick<Row, 'key'>[], work: () => Promise<T>, ctx: Ctx): Promise<T | undefined> {
+    try {
+      return await work()
+    } catch (error) {
+      if (!isOutage(error) || ctx.signal.aborted) throw error
+      this.#parts.warn(`The outputs of ${rows.length} rows by the listener ${quote(listener.name)} are pending: ${messageOf(error)} When this is mended, db.verify({ repair: true }) computes them.`)
+      return undefined
+    }
   }
 
   /** Brings the outputs of changed rows up to date, and removes those of rows not selected any more. */
@@ -268,8 +289,8 @@ export class Listeners {
     if (keys.length === 0) return outputs
     for (const listener of this.of(collection)) {
       for (const generation of this.generations(listener)) {
-        const run = await this.run(listener, generation, ctx, { keys })
-        if (generation === listener.target) add(outputs, run)
+        const run = await this.#orPending(listener, keys.map((key) => ({ key })), () => this.run(listener, generation, ctx, { keys }), ctx)
+        if (generation === listener.target) add(outputs, run ?? { ...emptyRun(), pending: keys.length })
       }
     }
     return outputs

@@ -57,7 +57,7 @@ export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: 
 }
 
 /** Settles outcomes and counts them; returns the refused keys, whose values `known` keeps. */
-export async function settle(data: Datalayer, work: Work, outcomes: readonly Outcome[], ctx: Ctx, run: Run, known?: Map<string, readonly Value[]>): Promise<readonly Key[]> {
+async function settle(data: Datalayer, work: Work, outcomes: readonly Outcome[], ctx: Ctx, run: Run, known?: Map<string, readonly Value[]>): Promise<readonly Key[]> {
   if (outcomes.length === 0) return []
   const refused = new Set(await data.settle(work.slot, outcomes, ctx))
   for (const outcome of outcomes) {
