@@ -104,24 +104,24 @@ export interface Changed {
 }
 
 /** Rows of one name, and the listeners on them. */
-export interface Collection<T> {
+export interface Collection<T, I = T> {
   readonly name: string
   /** One document, several, or a stream of them, of which two chunks are in flight. */
-  insert(docs: New<T> | readonly New<T>[] | AsyncIterable<New<T>>, options?: Wait): Promise<Changed>
+  insert(docs: New<I> | readonly New<I>[] | AsyncIterable<New<I>>, options?: Wait): Promise<Changed>
   find(where?: Where<T>): Find<T>
   findOne(where?: Where<T>, options?: Cancel): Promise<Row<T> | undefined>
   /** The `n` (default 10) nearest rows of the collection; `find` then filters these. */
   like<Q>(example: Q | string, index: IndexHandle<Q>, options?: { readonly n?: number }): { find(where?: Where<T>): Find<T, Hit<T>> }
   /** Changes matching rows. `ids` are those that changed. */
   update(where: Where<T>, change: Update<T>, options?: Wait): Promise<Changed>
-  replace(id: string, doc: New<T>, options?: Wait): Promise<Changed>
+  replace(id: string, doc: New<I>, options?: Wait): Promise<Changed>
   /** Deletes matching rows with their outputs. An empty filter needs `{ all: true }`. */
   delete(where: Where<T>, options?: { readonly all?: true } & Cancel): Promise<Changed>
 }
 /** What a collection checks and adds when documents are written. */
-export interface CollectionOptions<T> {
-  /** Any Standard Schema (zod, valibot, arktype, …): checks documents before they are written. */
-  readonly schema?: StandardSchemaV1<unknown, T>
+export interface CollectionOptions<T, I = T> {
+  /** Any Standard Schema (zod, valibot, arktype, …): checks documents before they are written, and gives what is written. */
+  readonly schema?: StandardSchemaV1<I, T>
   /** Share of rows that get `_fold: 'valid'`, and its seed. Default 0.05 and 0. */
   readonly fold?: { readonly valid?: number; readonly seed?: number }
 }
@@ -221,7 +221,7 @@ export interface VerifyOptions extends Wait {
   readonly repair?: boolean
   /** Compares the hash of every row instead of its rev only, and re-reads artifacts. */
   readonly deep?: boolean
-  /** Whether `repair` removes artifacts that nothing refers to. Default: where they lie in the data database; elsewhere another database may keep its own in the same place. */
+  /** Whether `repair` removes artifacts that nothing of this database refers to. Default `false`: another database may keep its own in the same place. */
   readonly removeArtifacts?: boolean
   /** Unreferenced artifacts younger than this are spared, as their row may be on its way. Default one hour. */
   readonly graceMs?: number
@@ -242,7 +242,7 @@ export interface ShownListener extends Shown {
 export interface Inlay {
   /** Name and version of the data database: "PostgreSQL 18.6, pgvector 0.8.6". */
   readonly server: string
-  collection<T extends object = Record<string, unknown>>(name: string, options?: CollectionOptions<T>): Collection<T>
+  collection<T extends object = Record<string, unknown>, I extends object = T>(name: string, options?: CollectionOptions<T, I>): Collection<T, I>
   /** Declares a component, and what it needs. Equal content is a no-op, other content a new version. The outputs of a listener, and of one that an index is
    *  declared on by its spec, are computed before it resolves. */
   add<I, O>(spec: ModelSpec<I, O>, options?: Wait): Promise<ModelHandle<I, O>>

@@ -1,4 +1,5 @@
 /** Collections: documents are checked one by one, written in chunks, and their outputs brought up to date. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { v7 as uuid } from 'uuid'
 import type { Changed, Collection as CollectionOf, CollectionOptions, Fold, IndexHandle, Refused, Wait } from './api.ts'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
@@ -10,15 +11,19 @@ import { InlayError, messageOf, quote } from './errors.ts'
 import { Find } from './find.ts'
 import type { Outputs } from './listeners.ts'
 import { isOutage } from './reconcile.ts'
+import { race } from './guard.ts'
 import { Rate } from './rate.ts'
 import { applyUpdate, parseUpdate } from './update.ts'
 import { copyAsked, copyIn, has, isDoc, same, Unstorable } from './value.ts'
 
 const chunkRows = 500
-const attempts = 20
-const ownFields = ['_id', '_outputs', '_rev', 'score', 'distance'] as const
+const chunkBytes = 16 * 1024 * 1024
+const attempts = 100
+const longestPauseMs = 20
+const ownFields = ['_outputs', '_rev'] as const
 
 interface Insert { readonly index: number; readonly key: Key; readonly doc: Doc }
+interface Tick { readonly docs: Copied[]; readonly written: Promise<readonly (Changed | { readonly error: unknown })[]> }
 interface Tallied { ids: string[]; refused: Refused[]; outputs: Outputs }
 
 /** Names are the user's, but for those that begin with _; the database says how long they may be. */
@@ -35,7 +40,7 @@ export class Collection {
   readonly #schema: StandardSchemaV1 | undefined
   readonly #fold: { readonly valid: number; readonly seed: number }
   /** Single inserts of one tick, which are written together. */
-  #tick: { readonly docs: Copied[]; readonly written: Promise<readonly Changed[]> } | undefined
+  #tick: Tick | undefined
 
   constructor(core: Core, name: string, options: CollectionOptions<unknown> = {}) {
     this.name = name
@@ -76,20 +81,26 @@ export class Collection {
     this.#tick ??= this.#nextTick()
     const { docs, written } = this.#tick
     const n = docs.push(copy) - 1
-    return (await written)[n]!
+    const changed = (await written)[n]!
+    if ('error' in changed) throw changed.error
+    return changed
   }
-  #nextTick(): { readonly docs: Copied[]; readonly written: Promise<readonly Changed[]> } {
+  #nextTick(): Tick {
     const docs: Copied[] = []
     const written = this.#core.call(undefined, async (ctx) => {
       await new Promise((resolve) => { setImmediate(resolve) })
       this.#tick = undefined
-      const each = docs.map(() => emptyChanged())
+      const each: (Tallied | { readonly error: unknown })[] = docs.map(() => emptyChanged())
       for (let i = 0; i < docs.length; i += chunkRows) {
         const part = docs.slice(i, i + chunkRows)
-        const { inserted, refused } = await this.#write(part, i, ctx)
-        await this.#outputs(inserted, ctx, new Map(inserted.map(({ index, key }) => [key, each[index]!.outputs])))
-        for (const { index, key } of inserted) each[index]!.ids.push(key)
-        for (const entry of refused) each[entry.index!]!.refused.push({ ...entry, index: 0 })
+        try {
+          const { inserted, refused } = await this.#write(part, i, ctx)
+          await this.#outputs(inserted, ctx, new Map(inserted.map(({ index, key }) => [key, (each[index] as Tallied).outputs])))
+          for (const { index, key } of inserted) (each[index] as Tallied).ids.push(key)
+          for (const entry of refused) (each[entry.index!] as Tallied).refused.push({ ...entry, index: 0 })
+        } catch (error) {
+          for (let n = i; n < i + part.length; n++) each[n] = { error }        // the other chunks are not lost with it
+        }
       }
       return each
     })
@@ -113,11 +124,14 @@ export class Collection {
       before.catch(() => {})                                                   // thrown where it is awaited
     }
     try {
-      for await (const doc of docs) {
+      let bytes = 0
+      for await (const doc of stoppable(docs, ctx)) {
         index++
         chunk.push(doc)
-        if (chunk.length === chunkRows) await flush()
-        if (ctx.signal.aborted) break
+        bytes += doc.doc === undefined ? 0 : weightOf(doc.doc)
+        if (chunk.length < chunkRows && bytes < chunkBytes) continue
+        await flush()
+        bytes = 0
       }
       if (chunk.length > 0 && !ctx.signal.aborted) await flush()
       await before
@@ -180,16 +194,14 @@ export class Collection {
 
   async #prepare(copied: Copied): Promise<{ readonly key: Key; readonly doc: Doc } | { readonly refused: Omit<Refused, 'index'> }> {
     if (copied.refused !== undefined) return { refused: copied.refused }
-    const { _id: id, ...rest } = copied.doc, own = ownFields.find((f) => f !== '_id' && f.startsWith('_') && has(rest, f))
-    if (own !== undefined) return { refused: { code: 'INVALID_ARGUMENT', reason: `the field "${own}" is kept by Inlay; leave it out`, path: own, ...(typeof id === 'string' ? { id } : {}) } }
+    const { _id: id, ...rest } = copied.doc, own = ownFault(rest)
+    if (own !== undefined) return { refused: { ...own, ...(typeof id === 'string' ? { id } : {}) } }
     const fault = id === undefined ? undefined : this.#keyFault(id)
     if (fault !== undefined) return { refused: { code: 'INVALID_ARGUMENT', reason: fault, path: '_id', ...(typeof id === 'string' ? { id } : {}) } }
     const checked = await this.#check(rest)
     if ('refused' in checked) return { refused: { ...checked.refused, ...(typeof id === 'string' ? { id } : {}) } }
     const key = (id as Key | undefined) ?? uuid()
-    const { _fold: fold } = checked.doc
-    if (fold !== undefined && fold !== 'train' && fold !== 'valid') return { refused: { code: 'INVALID_ARGUMENT', reason: `_fold is ${quote(fold)}; "train" or "valid" is expected`, path: '_fold', id: key } }
-    return { key, doc: fold === undefined ? { ...checked.doc, _fold: this.#foldOf(key) } : checked.doc }
+    return { key, doc: checked.doc['_fold'] === undefined ? { ...checked.doc, _fold: this.#foldOf(key) } : checked.doc }
   }
 
   #keyFault(id: unknown): string | undefined {
@@ -246,10 +258,12 @@ export class Collection {
   }
 
   async update(where: Readonly<Record<string, unknown>>, change: unknown, options: Wait = {}): Promise<Changed> {
+    if (!isDoc(where)) throw new InlayError('INVALID_ARGUMENT', `update(${quote(where)}) has no filter. Give one, or {} for every row of ${quote(this.name)}.`)
     const parsed = parseUpdate(copyAsked(change)), rows = copyAsked(where)
     return this.#core.call(options.signal, (ctx) => this.#change(rows, options, ctx, async (view) => {
       const next = applyUpdate(view, parsed)
-      const copied = copyIn(next, this.#core.data.capabilities.refuses) as Doc
+      const copied = copyIn(next, this.#core.data.capabilities.refuses) as Doc, fault = ownFault(copied)
+      if (fault !== undefined) return { refused: fault }
       const checked = await this.#check(copied)
       // A schema's transformations belong to inserts; here it only checks.
       return 'refused' in checked ? checked : { doc: copied }
@@ -323,6 +337,7 @@ export class Collection {
       if (attempt === attempts) throw new InlayError('CONFLICT', `${again.length} rows of ${quote(this.name)} kept being changed by others, ${quote(again[0])} among them. Try again later.`, { retryable: true, details: { ids: again } })
       const keys = again
       again = []
+      if (attempt > 2) await sleep(Math.random() * Math.min(attempt, longestPauseMs), undefined, { signal: ctx.signal }).catch(() => {})
       await run(this.find({ $and: [{ _id: { $in: keys } }, where] }).only(only))
     }
   }
@@ -345,6 +360,13 @@ export class Collection {
 /** A document as it was when the caller gave it. */
 type Copied = { readonly doc: Doc; readonly refused?: undefined } | { readonly refused: Omit<Refused, 'index'>; readonly doc?: undefined }
 
+/** A fault of the fields that are Inlay's. */
+function ownFault(doc: Doc): Omit<Refused, 'index'> | undefined {
+  const own = ownFields.find((field) => has(doc, field)), fold = doc['_fold']
+  if (own !== undefined) return { code: 'INVALID_ARGUMENT', reason: `the field "${own}" is kept by Inlay; leave it out`, path: own }
+  return fold === undefined || fold === 'train' || fold === 'valid' ? undefined : { code: 'INVALID_ARGUMENT', reason: `_fold is ${quote(fold)}; "train" or "valid" is expected`, path: '_fold' }
+}
+
 function faultOf(error: unknown): Omit<Refused, 'index'> {
   if (error instanceof Unstorable) return { code: 'INVALID_ARGUMENT', reason: error.fault.reason, ...(error.fault.path === '' ? {} : { path: error.fault.path }) }
   if (InlayError.is(error)) return { code: error.code, reason: error.message, ...(typeof error.details['path'] === 'string' ? { path: error.details['path'] } : {}) }
@@ -361,11 +383,33 @@ function writeOf(row: Row, old: Doc, next: Doc, content: Map<string, Uint8Array>
 }
 
 function withIds(error: unknown, ids: readonly string[]): unknown {
-  if (!InlayError.is(error) || ids.length === 0 || 'ids' in error.details) return error
+  if (ids.length === 0) return error
+  if (!InlayError.is(error)) return new InlayError('INVALID_ARGUMENT', `The source of the insert failed after ${ids.length} rows were written, whose ids are in details.ids: ${messageOf(error)}`, { cause: error, details: { ids } })
+  if ('ids' in error.details) return error
   return new InlayError(error.code, error.message, { retryable: false, details: { ...error.details, ids }, cause: error })
 }
 function isAsync(value: unknown): value is AsyncIterable<unknown> {
   return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
+}
+/** Ends when the signal says so, also while the source makes it wait. */
+async function* stoppable<T>(source: AsyncIterable<T>, ctx: Ctx): AsyncIterable<T> {
+  const iterator = source[Symbol.asyncIterator]()
+  try {
+    for (;;) {
+      const next = await race(iterator.next(), ctx).catch((error: unknown) => { if (ctx.signal.aborted) return undefined; throw error })
+      if (next === undefined || next.done === true || ctx.signal.aborted) return
+      yield next.value
+    }
+  } finally {
+    const left = iterator.return?.()
+    if (ctx.signal.aborted) left?.catch(() => {})
+    else await left
+  }
+}
+/** About how many bytes a document has, by its large parts at the top and one level below. */
+function weightOf(doc: Doc): number {
+  const size = (value: Value): number => (typeof value === 'string' ? value.length : ArrayBuffer.isView(value) ? value.byteLength : 8)
+  return Object.values(doc).reduce<number>((sum, value) => sum + (isDoc(value) || Array.isArray(value) ? Object.values(value).reduce<number>((inner, v) => inner + size(v as Value), 0) : size(value as Value)), 0)
 }
 async function* oneByOne<T>(list: readonly T[]): AsyncIterable<T> {
   yield* list

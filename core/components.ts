@@ -79,8 +79,14 @@ export class Components {
     throw new InlayError('CONFLICT', `The ${kind} ${quote(name)} was changed by others ${attempts} times while it was being changed here. Try again later.`, { retryable: true })
   }
 
-  async remove(kind: ComponentKind, name: string, ctx: Ctx): Promise<void> {
-    await this.#data.write(componentsCollection, [{ kind: 'remove', key: idOf(kind, name) }], ctx)
+  /** Removes a component while `still` holds of it. */
+  async remove(kind: ComponentKind, name: string, ctx: Ctx, still: (component: Component) => boolean = () => true): Promise<void> {
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      const there = await this.get(kind, name, ctx)
+      if (there === undefined || !still(there)) return
+      const [written] = await this.#data.write(componentsCollection, [{ kind: 'remove', key: idOf(kind, name), rev: there.rev }], ctx)
+      if (written!.status !== 'moved') return
+    }
   }
 }
 

@@ -237,7 +237,8 @@ export interface ArtifactStore {
   /** Small ones, in any order; an unknown id is left out. */
   readMany(ids: readonly string[], ctx: Ctx): AsyncIterable<{ readonly id: string; readonly bytes: Uint8Array }>
   list(ctx: Ctx): AsyncIterable<readonly { readonly id: string; readonly bytes: number; readonly ageMs: number }[]>
-  remove(ids: readonly string[], ctx: Ctx): Promise<void>
+  /** Unknown ids: no error. With `olderThanMs` only those of at least that age, decided in the same step as the removal. */
+  remove(ids: readonly string[], ctx: Ctx, olderThanMs?: number): Promise<void>
 }
 
 /** A function over batches. `identity` changes whenever its outputs may. Core halves a rejected batch until the bad row is alone. */
@@ -269,7 +270,7 @@ export interface Session {
 export interface Executor {
   readonly formats: readonly string[]
   load(graph: { readonly format: string; readonly bytes: Uint8Array }, device: Device | 'auto', ctx: Ctx): Promise<Session>
-  /** Ends sessions and threads. Twice: no error. */
+  /** Ends sessions and threads. Twice: no error. Core closes the sessions that it loads; the executor is shared by the process and ends with it. */
   close(): Promise<void>
 }
 

@@ -13,8 +13,6 @@ export interface Core extends SearchParts {
   /** Name and version of the data database. */
   readonly server: string
   readonly artifacts: ArtifactStore
-  /** Nobody else keeps artifacts there. */
-  readonly ownArtifacts: boolean
   readonly components: Components
   readonly functions: Functions
   /** Where models shall run that say so themselves, by identity. */

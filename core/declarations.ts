@@ -6,7 +6,7 @@ import type { ComponentVersion } from './components.ts'
 import type { Ctx, Doc } from './contract.ts'
 import { encode, hashOf, sha256 } from './encoding.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
-import type { StoredIndex } from './indexes.ts'
+import { storedIndex, type StoredIndex } from './indexes.ts'
 import { isRemoved, upstreamOf, type Listener, type ListenerState, type StoredKey, type StoredListener } from './listeners.ts'
 import { parseFilter } from './match.ts'
 import { identityOf, runnable, type StoredModel } from './model.ts'
@@ -89,8 +89,10 @@ export class Declarations {
       for (const l of this.withDownstream(spec.name)) await this.#pin(l, ctx)
     }
     await this.core.components.add('listener', spec.name, { ...stored }, ctx, (state, target): Doc => {
-      const before = state as unknown as Partial<ListenerState>, removed = before.removed === true
-      return { target, serving: removed ? null : (before.serving ?? null) as unknown as Doc | null, active: spec.active ?? true, obsolete: before.obsolete ?? [], chunk: spec.maxChunkSize ?? null } 
+      const before = state as unknown as Partial<ListenerState>, removed = before.removed === true, known = this.core.listeners.get(spec.name)
+      // A target that another replaces before it ever served is obsolete.
+      const abandoned = known !== undefined && before.target !== undefined && before.target !== target && known.serving !== known.target ? [known.target.slot.id] : []
+      return { target, serving: removed ? null : (before.serving ?? null) as unknown as Doc | null, active: spec.active ?? true, obsolete: [...new Set([...before.obsolete ?? [], ...abandoned])], chunk: spec.maxChunkSize ?? null } 
     })
     await this.core.refresh(ctx)
   }
@@ -117,6 +119,18 @@ export class Declarations {
     return this.core.listeners.all().filter((l) => found.has(l.name))
   }
 
+  /** What a listener reads, itself, and what reads it, in that order. */
+  #around(name: string): readonly Listener[] {
+    const { listeners } = this.core, found = new Set<string>()
+    const visit = (of: string): void => {
+      for (const up of listeners.get(of)?.upstream ?? []) visit(up)
+      found.add(of)
+    }
+    visit(name)
+    for (const l of this.withDownstream(name)) found.add(l.name)
+    return listeners.all().filter((l) => found.has(l.name))
+  }
+
   /** Notes which outputs are read now, so that they serve until new ones are complete. */
   async #pin(l: Listener, ctx: Ctx): Promise<void> {
     const { id, upstream } = l.serving.slot
@@ -126,18 +140,35 @@ export class Declarations {
 
   /** Computes what a listener and those after it lack, then lets the new outputs serve and drops the old. */
   async build(name: string, options: Wait, ctx: Ctx): Promise<void> {
+    await this.#again(ctx, () => this.#compute(name, options, ctx))
+    await this.switchOver(ctx)
+  }
+
+  /** Once more where another process has dropped what this one knew of. */
+  async #again(ctx: Ctx, work: () => Promise<void>): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await work()
+      } catch (error) {
+        if (!InlayError.is(error) || error.code !== 'NOT_FOUND' || attempt === 3) throw error
+        await this.core.reopen(ctx)
+      }
+    }
+  }
+
+  async #compute(name: string, options: Wait, ctx: Ctx): Promise<void> {
     const rate = new Rate(options.onProgress)
-    for (const l of this.withDownstream(name)) {
+    if (this.core.listeners.get(name) === undefined) throw new InlayError('ABORTED', `The listener ${quote(name)} was removed while its outputs were computed. Add it again if that was not meant.`)
+    for (const l of this.#around(name)) {
       if (!l.state.active || l.target.work === undefined || this.core.outputs === 'worker') continue
-      if (l.name !== name && l.serving === l.target) continue
       const tally = await this.core.data.tally(l.target.slot, ctx), total = tally.missing + tally.stale
+      if (total === 0 && l.name !== name) continue
       const report = l.name === name ? (run: { done: number; same: number; skipped: number; failed: number }): void => rate.report(run.done + run.same + run.skipped + run.failed, Math.max(total, run.done + run.same + run.skipped + run.failed), run.failed) : () => {}
       const run = await this.core.listeners.run(l, l.target, ctx, { onRows: report })
       if (l.name === name) report(run)
       if (run.failed > 0) await this.#sayFailed(l, run.failed, ctx)
       if (run.pending > 0) this.core.log.warn?.(`${run.pending} rows of the listener ${quote(l.name)} kept changing and are pending: db.verify({ repair: true }) takes them.`)
     }
-    await this.switchOver(ctx)
   }
 
   async #sayFailed({ name, target }: Listener, failed: number, ctx: Ctx): Promise<void> {
@@ -147,16 +178,29 @@ export class Declarations {
 
   /** New before old: outputs that are complete serve, and only then are their predecessors dropped. */
   async switchOver(ctx: Ctx): Promise<void> {
+    await this.#again(ctx, () => this.#switch(ctx))
+  }
+
+  async #switch(ctx: Ctx): Promise<void> {
     const { listeners, components, data } = this.core
-    const waiting = listeners.all().filter((l) => l.serving !== l.target || l.state.serving !== null || l.state.obsolete.length > 0)
+    const switched = new Set<string>(), waiting = listeners.all().filter((l) => l.serving !== l.target || l.state.serving !== null || l.state.obsolete.length > 0)
     if (waiting.length === 0) return
     for (const l of waiting) {
       if (l.state.serving === null) continue
-      const { missing, stale } = await data.tally(l.target.slot, ctx)
+      // A chain is complete from its beginning: before that, rows that upstream has not reached do not count yet.
+      if (l.upstream.some((up) => listeners.get(up)!.state.serving !== null && !switched.has(up))) continue
+      const { missing, stale, failed } = await data.tally(l.target.slot, ctx), before = await data.tally(l.serving.slot, ctx)
       if (missing + stale > 0) continue
+      if (failed > before.failed) {
+        this.core.log.warn?.(`The new version of the listener ${quote(l.name)} fails on ${failed} rows, the old one on ${before.failed}: the old outputs keep serving. See its failures() and retry(); or add the old model again, or remove the listener first to take the new one as it is.`)
+        continue
+      }
       const old = l.serving.slot.id
       await components.change('listener', l.name, ctx, (c) => {
-        const state = c!.state as unknown as ListenerState
+        const state = c?.state as unknown as ListenerState | undefined
+        // What was counted is complete; another process may want a later version meanwhile.
+        if (state === undefined || state.target !== l.state.target || state.removed === true) return undefined
+        switched.add(l.name)
         return { versions: c!.versions, state: { ...state, serving: null, obsolete: old === l.target.slot.id ? state.obsolete : [...state.obsolete, old] } }
       })
     }
@@ -170,8 +214,9 @@ export class Declarations {
         listeners.forget(id)
       }
       await components.change('listener', l.name, ctx, (c) => {
-        const state = c!.state as unknown as ListenerState
-        return { versions: c!.versions, state: { ...state, obsolete: state.obsolete.filter((id) => used.has(id) && id !== l.target.slot.id) } }
+        if (c === undefined) return undefined
+        const state = c.state as unknown as ListenerState
+        return { versions: c.versions, state: { ...state, obsolete: state.obsolete.filter((id) => used.has(id) && id !== l.target.slot.id) } }
       })
     }
     await this.core.refresh(ctx)
@@ -194,11 +239,11 @@ export class Declarations {
       compatible[key] = { model: m.name, identity: (await this.addModel(m, ctx)).hash }
     }
     const stored: StoredIndex = { listener: on.name, measure: spec.measure, compatible }
-    const there = await components.get('index', spec.name, ctx)
-    if (there !== undefined && (there.versions.at(-1)!.spec as unknown as StoredIndex).listener !== on.name) throw new InlayError('CONFLICT', `An index ${quote(spec.name)} exists on the listener ${quote((there.versions.at(-1)!.spec as unknown as StoredIndex).listener)}. Choose another name, or remove it first.`)
-    const { added } = await components.add('index', spec.name, stored as unknown as Doc, ctx)
+    const there = await components.get('index', spec.name, ctx), before = there === undefined ? undefined : storedIndex(there)
+    if (before !== undefined && before.listener !== on.name) throw new InlayError('CONFLICT', `An index ${quote(spec.name)} exists on the listener ${quote(before.listener)}. Choose another name, or remove it first.`)
+    await components.add('index', spec.name, stored as unknown as Doc, ctx, (state, target) => ({ ...state, target }))
     await this.core.refresh(ctx)
-    if (added && spec.measure === 'cosine') await this.#failZeros(listeners.get(on.name)!, ctx)
+    if (before?.measure !== 'cosine' && spec.measure === 'cosine') await this.#failZeros(listeners.get(on.name)!, ctx)
   }
 
   /** Zero vectors that were stored before a cosine index lay on them have no direction: their rows fail. */
@@ -222,7 +267,7 @@ export class Declarations {
       await data.dropSlot(id, ctx)
       listeners.forget(id)
     }
-    await components.remove('listener', name, ctx)
+    await components.remove('listener', name, ctx, isRemoved)              // unless it was added again meanwhile
     await this.core.refresh(ctx)
   }
 }

@@ -2,8 +2,9 @@
  * The one stored encoding for databases that keep JSON, and the hash over it.
  *
  * null, booleans, strings, arrays and objects are themselves. Numbers are in shortest form, so that any other program reads them; beyond 2^53 an
- * integral number within 64 bits is written in full digits, so that a database compares it exactly; ±Infinity is `1e400`; -0 is `0.000`. A bigint is integral with `.00`: other serialisers
- * never write it, and jsonb keeps it. What JSON has no form for is an object with one key under U+0001: NaN, dates, bytes and typed arrays.
+ * integral number within 64 bits is written in full digits, so that a database compares it exactly; ±Infinity is `1e400`. A bigint is integral with twenty zeros
+ * after the point, and -0 has one more: jsonb keeps them, and no other program writes them (a numeric(10,2) gives two). What JSON has no form for is an object with
+ * one key under U+0001: NaN, dates, bytes and typed arrays.
  */
 import { createHash } from 'node:crypto'
 import type { Doc, Value } from './contract.ts'
@@ -13,12 +14,16 @@ import { bytesOf, compareStrings, isDoc, isTypedArray, setOwn, tagMark, typedArr
 export const tags: { readonly nan: string; readonly date: string; readonly bytes: string; readonly array: string } =
   { nan: `${tagMark}nan`, date: `${tagMark}date`, bytes: `${tagMark}bytes`, array: `${tagMark}array:` }
 
+const zeros = '0'.repeat(20)
+const bigintEnd = `.${zeros}`
+const minusZero = `0.${zeros}0`
+
 /** A number as JSON text; see above. NaN has none here. */
 export function encodeNumber(value: number | bigint): string {
-  if (typeof value === 'bigint') return `${value}.00`
+  if (typeof value === 'bigint') return `${value}${bigintEnd}`
   if (value === Infinity) return '1e400'
   if (value === -Infinity) return '-1e400'
-  if (Object.is(value, -0)) return '0.000'
+  if (Object.is(value, -0)) return minusZero
   return Math.abs(value) > 2 ** 53 && Math.abs(value) < 2 ** 64 ? String(BigInt(value)) : String(value)
 }
 
@@ -47,7 +52,7 @@ export function base64Of(bytes: Uint8Array): string {
 }
 
 /** Text that holds nothing but plain JSON needs no reviver, which is some ten times slower. A match inside of a string is harmless. */
-const special = /\.00|\\u0001/
+const special = /\.0{20}|\\u0001/
 
 /** The value of stored text. */
 export function decode(text: string): Value {
@@ -57,8 +62,8 @@ export function decode(text: string): Value {
 function revive(this: unknown, name: string, value: unknown, context?: { readonly source?: string }): unknown {
   if (typeof value === 'number') {
     const source = context?.source ?? ''
-    if (source === '0.000') return -0
-    return source.endsWith('.00') ? BigInt(source.slice(0, -3)) : value
+    if (source === minusZero) return -0
+    return source.endsWith(bigintEnd) ? BigInt(source.slice(0, -bigintEnd.length)) : value
   }
   if (!isDoc(value)) return value
   const keys = Object.keys(value), tag = keys[0]

@@ -90,13 +90,17 @@ export class Find {
     for await (const { view } of this.seen(ctx)) yield this.#project(view)
   }
   async toArray(): Promise<Doc[]> {
-    const rows: Doc[] = []
-    for await (const row of this) rows.push(row)
-    return rows
+    return this.#core.call(this.#asked.signal, async (ctx) => {
+      const rows: Doc[] = []
+      for await (const row of this.#views(ctx)) rows.push(row)
+      return rows
+    })
   }
   async first(): Promise<Doc | undefined> {
-    for await (const row of this.limit(1)) return row
-    return undefined
+    return this.#core.call(this.#asked.signal, async (ctx) => {
+      for await (const row of this.limit(1).#views(ctx)) return row
+      return undefined
+    })
   }
   async count(): Promise<number> {
     const { skip, limit, like } = this.#asked

@@ -42,7 +42,7 @@ function typed(guard: Guard, error: unknown, ctx: Ctx): InlayError {
 }
 
 /** The result, or ABORTED as soon as the signal says so. The work itself is told by the same signal. */
-function race<T>(work: Promise<T>, ctx: Ctx): Promise<T> {
+export function race<T>(work: Promise<T>, ctx: Ctx): Promise<T> {
   const { signal } = ctx
   return new Promise((done, fail) => {
     const stop = (): void => fail(aborted(signal))
@@ -87,7 +87,10 @@ async function* repeatedStream(guard: Guard, ctx: Ctx, open: (after: Key | undef
           last = next.value.at(-1)?.key ?? last
         }
       } finally {
-        await iterator.return?.()
+        // After an abort the plugin may still be busy with the last page: nobody waits for that.
+        const left = iterator.return?.()
+        if (ctx.signal.aborted) left?.catch(() => {})
+        else await left
       }
     } catch (cause) {
       const error = typed(guard, cause, ctx)
@@ -191,7 +194,7 @@ export function guardArtifacts(next: ArtifactStore, guard: Guard): ArtifactStore
     read: (id, range, ctx) => stream(ctx, () => next.read(id, range, ctx)),
     readMany: (ids, ctx) => stream(ctx, () => next.readMany(ids, ctx)),
     list: (ctx) => stream(ctx, () => next.list(ctx)),
-    remove: (ids, ctx) => repeated(guard, ctx, () => next.remove(ids, ctx)),
+    remove: (ids, ctx, olderThanMs) => repeated(guard, ctx, () => next.remove(ids, ctx, olderThanMs)),
   }
 }
 

@@ -16,6 +16,11 @@ export interface StoredIndex {
   readonly compatible: Readonly<Record<string, { readonly model: string; readonly identity: string }>>
 }
 
+/** What holds now of an index that may have been declared in several ways. */
+export function storedIndex({ versions, state }: Component): StoredIndex {
+  return (versions.find((v) => v.version === state['target']) ?? versions.at(-1)!).spec as unknown as StoredIndex
+}
+
 export class Indexes {
   readonly #core: () => Core
   readonly #warned = new Set<string>()
@@ -26,7 +31,7 @@ export class Indexes {
 
   /** Takes over the stored indexes. Called after the listeners were refreshed. */
   refresh(components: readonly Component[]): void {
-    this.#byName = new Map(components.filter((c) => c.kind === 'index').map((c) => [c.name, c.versions.at(-1)!.spec as unknown as StoredIndex]))
+    this.#byName = new Map(components.filter((c) => c.kind === 'index').map((c) => [c.name, storedIndex(c)]))
     this.#models = new Map(components.filter((c) => c.kind === 'model').map((c) => [c.name, c]))
     const { listeners } = this.#core()
     for (const index of this.#byName.values()) {

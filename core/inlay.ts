@@ -8,7 +8,7 @@ import { Life } from './core.ts'
 import { Declarations } from './declarations.ts'
 import { InlayError, quote } from './errors.ts'
 import type { Find } from './find.ts'
-import type { StoredIndex } from './indexes.ts'
+import { storedIndex } from './indexes.ts'
 import { isRemoved, upstreamOf, type ListenerState, type StoredListener } from './listeners.ts'
 import { missingSteps, predictChecked, type StoredModel } from './model.ts'
 import { Connections, openCore, type OpenedCore } from './parts.ts'
@@ -55,7 +55,7 @@ class Inlay {
     for (const l of this.core.listeners.all()) {
       if (!l.state.active) continue
       const { missing, stale } = await this.core.data.tally(l.target.slot, ctx)
-      if (missing + stale > 0) this.core.log.info?.(`The listener ${quote(l.name)} has ${missing + stale} rows to compute: db.add() it, or db.verify({ repair: true }).`)
+      if (missing + stale > 0) this.core.log.warn?.(`The listener ${quote(l.name)} has ${missing + stale} ${missing + stale === 1 ? 'row' : 'rows'} to compute: db.add() it, or db.verify({ repair: true }).`)
     }
   }
 
@@ -164,8 +164,14 @@ class Inlay {
       const all = (await this.core.refresh(ctx)).filter((c) => !isRemoved(c)), there = all.find((c) => c.kind === kind && c.name === name)
       const version = options.version === undefined ? undefined : there?.versions.find((v) => v.version === options.version)
       if (there === undefined || (options.version !== undefined && version === undefined)) throw new InlayError('NOT_FOUND', `There is no ${kind} ${quote(name)}${options.version === undefined ? '' : ` in version ${options.version}`} to remove. See db.show().`)
-      const users = usersOf(kind, name, version?.hash, all)
+      const users = usersOf(kind, name, version?.hash, all).map((user) => `${user.kind} ${quote(user.name)}`)
       if (users.length > 0 && options.force !== true) throw new InlayError('CONFLICT', `The ${kind} ${quote(name)} is in use by ${users.join(', ')}. Remove these first, or give { force: true }.`, { details: { users } })
+      const standing = there.state as unknown as Partial<ListenerState>
+      if (kind === 'listener' && version !== undefined && (version.version === standing.target || version.version === standing.serving?.version)) throw new InlayError('CONFLICT', `Version ${version.version} of the listener ${quote(name)} is ${version.version === standing.target ? 'the one that is kept up to date' : 'read until the new one is complete'}. Remove the listener, or add another version first.`)
+      if (options.force === true && kind === 'listener') {
+        // What reads a listener goes with it: without it there is nothing to compute from.
+        for (const user of usersOf(kind, name, undefined, all)) await this.#removeUser(user, ctx)
+      }
       if (version !== undefined && there.versions.length > 1) {
         await components.change(kind, name, ctx, (c) => ({ versions: c!.versions.filter((v) => v.version !== version.version), state: c!.state }))
       } else if (kind === 'listener' && options.keepOutputs === true) {
@@ -174,7 +180,7 @@ class Inlay {
         const l = kind === 'listener' ? listeners.get(name) : undefined
         if (l !== undefined) return this.declarations.removeListener(name, [l.serving.slot.id, l.target.slot.id, ...l.state.obsolete], ctx)
         if (kind === 'index') {
-          const stored = there.versions.at(-1)!.spec as unknown as StoredIndex, slot = listeners.get(stored.listener)?.serving.slot
+          const stored = storedIndex(there), slot = listeners.get(stored.listener)?.serving.slot
           if (slot !== undefined) await (vectors.capabilities.place === 'slot' ? vectors.drop(`${name}_${slot.id}`, ctx) : copies.drop(`${name}_${slot.id}`, ctx))
           listeners.directed.clear()
         }
@@ -182,6 +188,14 @@ class Inlay {
       }
       await this.core.refresh(ctx)
     })
+  }
+
+  async #removeUser(user: Component, ctx: Ctx): Promise<void> {
+    const all = (await this.core.refresh(ctx)).filter((c) => !isRemoved(c))
+    for (const next of usersOf(user.kind, user.name, undefined, all)) await this.#removeUser(next, ctx)
+    const l = this.core.listeners.get(user.name)
+    if (user.kind === 'listener' && l !== undefined) await this.declarations.removeListener(user.name, [l.serving.slot.id, l.target.slot.id, ...l.state.obsolete], ctx)
+    else await this.core.components.remove(user.kind, user.name, ctx)
   }
 
   async plan(specs: readonly Spec<unknown>[], options: { readonly signal?: AbortSignal } = {}): Promise<Plan> {
@@ -194,7 +208,11 @@ class Inlay {
   async verify(options: VerifyOptions = {}): Promise<Health> {
     return this.core.call(options.signal, async (ctx) => {
       const components = await this.core.refresh(ctx)
-      const health = await verify(this.core, components, options, ctx)
+      const health = await verify(this.core, components, options, ctx).catch(async (error: unknown) => {
+        // Another process may have dropped what this one knew of.
+        if (!InlayError.is(error) || error.code !== 'NOT_FOUND') throw error
+        return verify(this.core, await this.core.reopen(ctx), options, ctx)
+      })
       if (options.repair === true) {
         for (const c of components) if (isRemoved(c)) await this.declarations.removeListener(c.name, (c.state as unknown as ListenerState).obsolete, ctx)
         await this.declarations.switchOver(ctx)
@@ -213,17 +231,16 @@ class Inlay {
   }
 }
 
-/** Who would be broken by removing a component. */
-function usersOf(kind: ComponentKind, name: string, identity: string | undefined, all: readonly Component[]): readonly string[] {
-  return all.flatMap((c): readonly string[] => {
-    const spec = c.versions.at(-1)!.spec
-    if (c.kind === 'listener') {
-      const stored = spec as unknown as StoredListener
-      return (kind === 'model' && stored.model === name && (identity === undefined || stored.identity === identity)) || (kind === 'listener' && upstreamOf(stored).includes(name)) ? [`listener ${quote(c.name)}`] : []
+/** Who would be broken by removing a component, or one version of a model. */
+function usersOf(kind: ComponentKind, name: string, identity: string | undefined, all: readonly Component[]): readonly Component[] {
+  return all.filter((c) => {
+    if (c.kind === 'model') return false
+    if (c.kind === 'index') {
+      const { listener, compatible } = storedIndex(c)
+      return kind === 'listener' ? listener === name : kind === 'model' && Object.values(compatible).some((m) => m.model === name && (identity === undefined || m.identity === identity))
     }
-    if (c.kind !== 'index') return []
-    const stored = spec as unknown as StoredIndex
-    const compatible = Object.values(stored.compatible).some((m) => m.model === name && (identity === undefined || m.identity === identity))
-    return (kind === 'listener' && stored.listener === name) || (kind === 'model' && compatible) ? [`index ${quote(c.name)}`] : []
+    const { target, serving } = c.state as unknown as ListenerState
+    const specs = c.versions.filter((v) => v.version === target || v.version === serving?.version).map((v) => v.spec as unknown as StoredListener)
+    return specs.some((stored) => (kind === 'listener' ? upstreamOf(stored).includes(name) : kind === 'model' && stored.model === name && (identity === undefined || stored.identity === identity)))
   })
 }

@@ -3,7 +3,7 @@ import type { Component } from './components.ts'
 import { hydrate } from './content.ts'
 import type { ArtifactStore, Ctx, Datalayer, Doc, Key, Model, Row, Slot, Value } from './contract.ts'
 import { decode, hashOf, pick, sha256 } from './encoding.ts'
-import { InlayError, messageOf, quote } from './errors.ts'
+import { messageOf, quote } from './errors.ts'
 import { evaluate, parseFilter, split, type Conjunct } from './match.ts'
 import { identityOf, missingSteps, predictChecked, runnable, shapeOf, type ModelParts, type Runnable, type StoredModel } from './model.ts'
 import { isOutage, outcomesOf, reconcile, type ReconcileOptions, type Run, type Work } from './reconcile.ts'
@@ -130,7 +130,10 @@ export class Listeners {
     const waiting = stored.filter((c) => c.kind === 'listener' && !isRemoved(c))
     while (waiting.length > 0) {
       const next = waiting.findIndex((c) => upstreamOf(specOf(c)).every((name) => byName.has(name)))
-      if (next === -1) throw new InlayError('CORRUPT', `The listeners ${waiting.map((c) => quote(c.name)).join(', ')} read outputs of listeners that do not exist. Remove them with force, or add what they read.`)
+      if (next === -1) {
+        this.#parts.warn(`The listeners ${waiting.map((c) => quote(c.name)).join(', ')} read outputs of listeners that do not exist, and rest. Remove them, or add what they read.`)
+        break
+      }
       const [component] = waiting.splice(next, 1)
       byName.set(component!.name, await this.#build(component!, models, byName, ctx))
     }
@@ -148,7 +151,7 @@ export class Listeners {
     return {
       name: component.name, spec, state, upstream, target,
       serving: serving === null || serving.slot === target.slot.id ? target : await generation(serving.version, serving.upstream, serving.slot),
-      model: this.#modelOf(spec, identity(state.target), models.get(spec.model)),
+      model: this.#modelOf(spec, identity(serving?.version ?? state.target), models.get(spec.model)),
     }
   }
 
@@ -196,7 +199,10 @@ export class Listeners {
     return {
       slot,
       // A row without a value for the one key has nothing to compute.
-      selects: (row) => residual.every((c) => c.test({ ...row.doc, _id: row.key })) && (several || (part(keys[0]!, row, row.doc) ?? null) !== null),
+      select: async (rows, ctx) => {
+        const docs = residual.length === 0 ? rows.map((row) => row.doc) : await hydrate(artifacts, rows.map((row) => row.doc), (i) => rows[i]!.key, ctx)
+        return rows.map((row, i) => residual.every((c) => c.test({ ...docs[i]!, _id: row.key })) && (several || (part(keys[0]!, row, row.doc) ?? null) !== null))
+      },
       hash: (row) => hashOf([input(row, row.doc) ?? null]),
       predict: async (rows, ctx) => {
         const docs = await hydrate(artifacts, rows.map((r) => r.doc), (i) => rows[i]!.key, ctx)

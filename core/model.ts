@@ -3,6 +3,7 @@ import type { Ctx, Device, Doc, Executor, Model, Session, Shape, Tensor, Value }
 import { hashOf } from './encoding.ts'
 import { InlayError, quote } from './errors.ts'
 import { runGraph, type GraphItem } from './graph.ts'
+import { race } from './guard.ts'
 import { runStep, stepId, type Step } from './step.ts'
 import { copyIn, isDoc, Unstorable } from './value.ts'
 
@@ -57,6 +58,8 @@ export interface ModelParts {
   device(identity: string): Device | 'auto'
   executor(format: string): Promise<Executor>
   artifact(id: string, ctx: Ctx): Promise<Uint8Array>
+  /** What several callers wait for is stopped by the close of the database only. */
+  readonly shared: Ctx
   /** Puts middleware around a model. */
   wrap(model: Model): Model
 }
@@ -71,23 +74,23 @@ export function runnable(name: string, stored: StoredModel, parts: ModelParts): 
   let session: Promise<Session> | undefined
   const load = (ctx: Ctx): Promise<Session> => {
     session ??= (async () => {
-      const bytes = await parts.artifact(stored.artifact!, ctx)
-      const loaded = await (await parts.executor(stored.format!)).load({ format: stored.format!, bytes }, parts.device(identityOf(stored)), ctx)
+      const bytes = await parts.artifact(stored.artifact!, parts.shared)
+      const loaded = await (await parts.executor(stored.format!)).load({ format: stored.format!, bytes }, parts.device(identityOf(stored)), parts.shared)
       checkPorts(name, stored, loaded)
       return loaded
     })()
     session.catch(() => { session = undefined })                           // only success is kept
-    return session
+    return race(session, ctx)
   }
   const graph = async (inputs: readonly unknown[], ctx: Ctx): Promise<readonly unknown[]> => {
     const before = step(stored.input), after = step(stored.output)
-    const items = before === undefined ? inputs : await runStep(before, inputs)
+    const items = before === undefined ? inputs : await race(runStep(before, inputs), ctx)
     const results = await runGraph(await load(ctx), items as readonly GraphItem[], ctx)
     if (after !== undefined) return runStep(after, results.map((outputs) => onlyTensor(name, outputs)))
     return stored.shape === null ? results : results.map((outputs) => onlyTensor(name, outputs).data)
   }
-  const plain = async (inputs: readonly unknown[]): Promise<readonly unknown[]> => {
-    const outputs = await step(stored.run)!.run(inputs)
+  const plain = async (inputs: readonly unknown[], ctx: Ctx): Promise<readonly unknown[]> => {
+    const outputs = await race(Promise.resolve(step(stored.run)!.run(inputs)), ctx)      // the function is not stopped, its caller is
     if (!Array.isArray(outputs) || outputs.length !== inputs.length) throw new InlayError('INVALID_ARGUMENT', `The model ${quote(name)} was given ${inputs.length} inputs and returned ${Array.isArray(outputs) ? `${outputs.length} outputs` : quote(outputs)}; one output per input is expected.`)
     return outputs
   }
@@ -95,7 +98,7 @@ export function runnable(name: string, stored: StoredModel, parts: ModelParts): 
     identity: identityOf(stored),
     output: shapeOf(stored),
     ready: async (ctx) => (stored.run === null ? load(ctx) : undefined),
-    predict: (inputs, ctx) => (inputs.length === 0 ? Promise.resolve([]) : stored.run === null ? graph(inputs, ctx) : plain(inputs)),
+    predict: (inputs, ctx) => (inputs.length === 0 ? Promise.resolve([]) : stored.run === null ? graph(inputs, ctx) : plain(inputs, ctx)),
     async close() {
       const open = session
       session = undefined

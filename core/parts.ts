@@ -1,12 +1,13 @@
 /** Opens the parts of an `Inlay`: connections, the container, middleware and guards around them. */
 import { inspect } from 'node:util'
+import type { Log } from './api.ts'
 import { Components } from './components.ts'
 import type { Resolved } from './config.ts'
 import { assemble } from './container.ts'
 import type { Connection, Ctx, Device, Middleware, Plugin } from './contract.ts'
 import type { Core, Life } from './core.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
-import { guardArtifacts, guardData, guardVectors, type Guard } from './guard.ts'
+import { guardArtifacts, guardData, guardVectors, race, type Guard } from './guard.ts'
 import { Indexes } from './indexes.ts'
 import { Listeners } from './listeners.ts'
 import { plain } from './middleware.ts'
@@ -73,7 +74,7 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
   if (artifactsAt !== main && artifactsAt.connection.artifacts === undefined) throw new InlayError('CONFIG_INVALID', `${quote(redact(config.artifacts!))} keeps no artifacts. Use "file:./folder", or leave "artifacts" out.`)
   const rawArtifacts = artifactsAt.connection.artifacts ?? rowArtifacts(main.connection.data)
   const parts = assemble({
-    data: main.connection.data, artifacts: rawArtifacts, vectors: vectorsAt.connection.vectors ?? memoryVectors(), log: config.log,
+    data: main.connection.data, artifacts: rawArtifacts, vectors: vectorsAt.connection.vectors ?? memoryVectors(), log: redacting(config.log),
     executor: async (format) => (await connections.plugins.forFormat(format)).executors!.find((e) => e.formats.includes(format))!,
   }, config.container)
   const middleware: readonly Middleware[] = [...config.middleware ?? [], ...[...new Set([main.plugin, artifactsAt.plugin, vectorsAt.plugin])].flatMap((p) => p.middleware ?? [])]
@@ -87,21 +88,28 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
   const modelParts: ModelParts = {
     functions, device: (identity) => devices.get(identity) ?? config.models?.device ?? 'cpu', executor: parts.executor,
     artifact: (id, c) => readWhole(artifacts.read(id, { offset: 0 }, c)),
+    shared: ctx,
     wrap: (model) => around(model, (m, next) => m.model?.(next)),
   }
   const ensured = new Map<string, Promise<void>>()
+  let refreshing: Promise<unknown> = Promise.resolve()
   const core: OpenedCore = {
-    server: main.connection.server, devices, data, artifacts, ownArtifacts: artifactsAt === main, vectors, copies, components, functions, log: parts.log, outputs: config.outputs, modelParts,
+    server: main.connection.server, devices, data, artifacts, vectors, copies, components, functions, log: parts.log, outputs: config.outputs, modelParts,
     listeners: new Listeners({ ...modelParts, data, artifacts, warn }),
     indexes: new Indexes(() => core),
     call: (signal, work) => life.call(signal, work),
     stream: (signal, work) => life.stream(signal, work),
     background: (work) => life.background(work, (error) => parts.log.warn?.(`Work in the background stopped: ${messageOf(error)}`)),
-    async refresh(c) {
-      const stored = await components.all(c)
-      await core.listeners.refresh(c, stored)
-      core.indexes.refresh(stored)
-      return stored
+    // One after the other: an older view must not replace a newer one.
+    refresh(c) {
+      const next = refreshing.catch(() => {}).then(async () => {
+        const stored = await components.all(c)
+        await core.listeners.refresh(c, stored)
+        core.indexes.refresh(stored)
+        return stored
+      })
+      refreshing = next
+      return next
     },
     reopen(c) {
       core.listeners.forgetAll()
@@ -111,14 +119,20 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
     async ensure(name, c) {
       let done = ensured.get(name)
       if (done === undefined) {
-        done = data.create({ name, attached: false, track: 'notify' }, c)
+        done = data.create({ name, attached: false, track: 'notify' }, modelParts.shared)
         ensured.set(name, done)
         done.catch(() => ensured.delete(name))
       }
-      return done
+      return race(done, c)
     },
   }
   return core
+}
+
+/** Secrets never reach a log, whoever wrote it. */
+function redacting(log: Log): Log {
+  const say = (level: keyof Log) => (message: string): void => log[level]?.(redact(message))
+  return { debug: say('debug'), info: say('info'), warn: say('warn'), error: say('error') }
 }
 
 async function readWhole(parts: AsyncIterable<Uint8Array>): Promise<Uint8Array> {

@@ -3,7 +3,7 @@ import type { Plan, PlanStep, Wait } from './api.ts'
 import type { Core } from './core.ts'
 import type { Ctx } from './contract.ts'
 import { decode, hashOf } from './encoding.ts'
-import type { StoredIndex } from './indexes.ts'
+import { storedIndex, type StoredIndex } from './indexes.ts'
 import { slotId, upstreamOf, type StoredListener } from './listeners.ts'
 import { parseFilter, split } from './match.ts'
 import { identityOf, type StoredModel } from './model.ts'
@@ -66,6 +66,15 @@ async function planListener(planner: Planner, spec: ListenerSpec, steps: PlanSte
     return
   }
   steps.push({ what: `compute ${spec.name}`, why: there === undefined ? 'the listener is new' : 'its model, or what it reads, is another version; the old outputs serve until the new ones are complete', rows: await countRows(core, stored, ctx) })
+  if (there === undefined) return
+  const changes = new Set([spec.name])
+  for (const l of core.listeners.of(stored.collection)) {
+    const reads = l.upstream.find((up) => changes.has(up))
+    if (reads === undefined || seen.has(`listener/${l.name}`)) continue
+    changes.add(l.name)
+    seen.add(`listener/${l.name}`)
+    steps.push({ what: `compute ${l.name}`, why: `it reads ${reads}, whose outputs change`, rows: await countRows(core, l.spec, ctx) })
+  }
 }
 
 /** Rows the listener selects; those that only core can tell are counted here. */
@@ -85,5 +94,5 @@ async function planIndex(planner: Planner, spec: IndexSpec, steps: PlanStep[], s
   for (const [key, model] of Object.entries(spec.compatible)) compatible[key] = { model: model.name, identity: await planModel(planner, model, seen.has(`model/${model.name}`) ? [] : steps, ctx) }
   const stored: StoredIndex = { listener: spec.indexing.name, measure: spec.measure, compatible }
   const there = await planner.core.components.get('index', spec.name, ctx)
-  if (there?.versions.some((v) => v.hash === hashOf(stored as never)) !== true) steps.push({ what: `add index ${spec.name}`, why: `${there === undefined ? 'it is new' : 'its measure or its models changed'}; ${spec.measure} over the outputs of ${spec.indexing.name}` })
+  if (there === undefined || hashOf(storedIndex(there) as never) !== hashOf(stored as never)) steps.push({ what: `add index ${spec.name}`, why: `${there === undefined ? 'it is new' : 'its measure or its models changed'}; ${spec.measure} over the outputs of ${spec.indexing.name}` })
 }

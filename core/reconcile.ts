@@ -6,8 +6,8 @@ import { InlayError, messageOf } from './errors.ts'
 /** What the engine needs to know of a listener. */
 export interface Work {
   readonly slot: Slot
-  /** Whether the listener selects the row, where the database could not tell. */
-  selects(row: Row): boolean
+  /** Which rows the listener selects, where the database could not tell. */
+  select(rows: readonly Row[], ctx: Ctx): Promise<readonly boolean[]>
   /** Digest of what the model reads of the row, and of nothing else. */
   hash(row: Row): string
   /** One list of values or one error per row. Throwing is the fault of some row of the batch, unless the error is `isOutage`. */
@@ -42,7 +42,7 @@ export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: 
       for await (const rows of inChunks(ahead(data.rows(work.slot, which, todo, ctx)), options.chunk)) {
         const outcomes = await outcomesOf(work, rows, ctx, { known, again: which === 'failed' })
         await settling
-        settling = settle(data, work, outcomes, ctx, run, known).then((keys) => { refused.push(...keys); options.onRows?.(run) })
+        settling = settle(data, work, rows, outcomes, ctx, run, known).then((keys) => { refused.push(...keys); options.onRows?.(run) })
         settling.catch(() => {})                                           // thrown where it is awaited
       }
     } finally {
@@ -57,11 +57,11 @@ export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: 
 }
 
 /** Settles outcomes and counts them; returns the refused keys, whose values `known` keeps. */
-async function settle(data: Datalayer, work: Work, outcomes: readonly Outcome[], ctx: Ctx, run: Run, known?: Map<string, readonly Value[]>): Promise<readonly Key[]> {
+async function settle(data: Datalayer, work: Work, rows: readonly Row[], outcomes: readonly Outcome[], ctx: Ctx, run: Run, known?: Map<string, readonly Value[]>): Promise<readonly Key[]> {
   if (outcomes.length === 0) return []
-  const refused = new Set(await data.settle(work.slot, outcomes, ctx))
+  const refused = new Set(await data.settle(work.slot, outcomes, ctx)), stillFailed = new Set(rows.filter((row) => row.mark?.error !== undefined).map((row) => row.key))
   for (const outcome of outcomes) {
-    if (!refused.has(outcome.key)) run[counter[outcome.kind]]++
+    if (!refused.has(outcome.key)) run[outcome.kind === 'same' && stillFailed.has(outcome.key) ? 'failed' : counter[outcome.kind]]++
     else if (outcome.kind === 'values') known?.set(outcome.hash, outcome.values)
   }
   return [...refused]
@@ -70,7 +70,7 @@ const counter = { values: 'done', same: 'same', skip: 'skipped', error: 'failed'
 
 /** What is to be stored for each row. The model runs only where the hash is new, or with `again` where it failed. */
 export async function outcomesOf(work: Work, rows: readonly Row[], ctx: Ctx, { known, again = false }: { readonly known?: ReadonlyMap<string, readonly Value[]>; readonly again?: boolean } = {}): Promise<readonly Outcome[]> {
-  const looked = rows.map((row) => ({ row, hash: work.hash(row), selected: work.selects(row) }))
+  const selected = await work.select(rows, ctx), looked = rows.map((row, i) => ({ row, hash: work.hash(row), selected: selected[i]! }))
   const current = ({ row, hash }: typeof looked[number]): boolean => row.mark?.hash === hash && row.mark.none === undefined && !(again && row.mark.error !== undefined)
   const fresh = looked.filter((l) => l.selected && !current(l) && !known?.has(l.hash))
   const results = fresh.length === 0 ? [] : await halving(work, fresh.map((f) => f.row), ctx)

@@ -28,6 +28,7 @@ export function parseUpdate(change: unknown): Change {
       if (path.some((p) => /^0\d/.test(p))) fail('has a part with leading zeros, which some databases read as a position and others as a name; write the number without them')
       if (kept.includes(path[0]!)) fail(path[0] === '_id' ? 'would change which row it is; insert a new row instead' : 'is not possible: outputs are computed, not written')
       if (operator === '$inc' && !isNumber(value)) fail(`is given ${quote(value)}; a number or bigint is expected`)
+      if (operator === '$set' && value === undefined) fail('is given undefined; use null, or $unset to remove the field')
       const other = edits.find((e) => path.every((p, i) => i >= e.path.length || p === e.path[i]))
       if (other !== undefined) fail(`overlaps with ${other.operator} of ${quote(other.path.join('.'))}, and their order is not defined; change each part once`)
       edits.push({ operator: operator as Edit['operator'], path, value })

@@ -76,7 +76,7 @@ const refreshMs = 1000
  */
 export class Copies {
   readonly #vectors: VectorSearch
-  readonly #fed = new Map<string, { readonly index: VectorIndex; at: number; epoch: string; feeding: Promise<void> | undefined }>()
+  readonly #fed = new Map<string, { readonly index: VectorIndex; readonly at: number; readonly epoch: string; readonly keys: Set<Key>; feeding: Promise<void> | undefined }>()
 
   constructor(vectors: VectorSearch) { this.#vectors = vectors }
 
@@ -96,13 +96,14 @@ export class Copies {
         const moved = outcomes.filter((o) => o.kind !== 'same' && !refused.has(o.key))
         for (const index of on((i) => i.slot.id === slot.id)) {
           await this.#vectors.remove(index.id, moved.map((o) => o.key), ctx)
+          for (const o of moved) if (o.kind === 'values') this.#fed.get(index.id)?.keys.add(o.key)
           await this.#vectors.put(index.id, moved.flatMap((o) => (o.kind === 'values' ? itemsOf(o.key, o.values) : [])), ctx)
         }
         return [...refused]
       },
       prune: async (slot, keys, ctx) => {
         const pruned = await data.prune(slot, keys, ctx)
-        if (pruned > 0) for (const { index } of this.#fed.values()) if (index.slot.id === slot.id) this.#fed.delete(index.id)
+        if (pruned > 0) for (const index of on((i) => i.slot.id === slot.id)) await this.drop(index.id, ctx)
         return pruned
       },
       dropSlot: async (id, ctx) => {
@@ -117,22 +118,30 @@ export class Copies {
     const { epoch } = await this.#vectors.create(index, ctx)
     const there = this.#fed.get(index.id)
     if (there?.feeding !== undefined) return there.feeding
-    if (there !== undefined && there.epoch === epoch && (data.capabilities.writers === 'one-process' || Date.now() - there.at < refreshMs)) return
+    if (there !== undefined && there.epoch === epoch && Date.now() - there.at < refreshMs) return
     // Registered before it reads, so that what is settled meanwhile is passed on too.
-    const feeding = this.#feed(data, index, ctx).finally(() => { const fed = this.#fed.get(index.id); if (fed !== undefined) fed.feeding = undefined })
-    this.#fed.set(index.id, { index, at: Date.now(), epoch, feeding })
+    const keys = there?.epoch === epoch ? there.keys : new Set<Key>()
+    const feeding = this.#feed(data, index, keys, ctx).finally(() => { const fed = this.#fed.get(index.id); if (fed !== undefined) fed.feeding = undefined })
+    this.#fed.set(index.id, { index, at: Date.now(), epoch, keys, feeding })
     await feeding.catch((error: unknown) => {
       this.#fed.delete(index.id)
       throw error
     })
   }
 
-  async #feed(data: Datalayer, index: VectorIndex, ctx: Ctx): Promise<void> {
-    await this.#vectors.drop(index.id, ctx)
-    await this.#vectors.create(index, ctx)
+  /** What is there is overwritten, and what is gone removed afterwards: searches meanwhile find the copy as it was. */
+  async #feed(data: Datalayer, index: VectorIndex, keys: Set<Key>, ctx: Ctx): Promise<void> {
+    const gone = new Set(keys)
     for await (const rows of data.find({ from: index.slot.collection, fields: [], slots: [index.slot.id] }, ctx)) {
-      await this.#vectors.put(index.id, rows.flatMap((row) => itemsOf(row.key, row.outputs?.[index.slot.id] ?? [])), ctx)
+      const items = rows.flatMap((row) => itemsOf(row.key, row.outputs?.[index.slot.id] ?? []))
+      await this.#vectors.put(index.id, items, ctx)
+      for (const { key } of items) {
+        keys.add(key)
+        gone.delete(key)
+      }
     }
+    await this.#vectors.remove(index.id, [...gone], ctx)
+    for (const key of gone) keys.delete(key)
     await this.#vectors.settled(index.id, ctx)
   }
 

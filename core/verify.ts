@@ -29,8 +29,8 @@ export async function verify(core: Core, components: readonly Component[], optio
     if (health.index > 0) for (const [name, index] of core.indexes.entries()) if (index.listener === listener.name) await core.copies.drop(`${name}_${listener.serving.slot.id}`, ctx)
   }
   const artifacts = await checkArtifacts(core, components, options, ctx)
-  if (options.repair === true && (options.removeArtifacts ?? core.ownArtifacts)) {
-    for (let i = 0; i < artifacts.removable.length; i += removeAtOnce) await core.artifacts.remove(artifacts.removable.slice(i, i + removeAtOnce), ctx)
+  if (options.repair === true && options.removeArtifacts === true) {
+    for (let i = 0; i < artifacts.removable.length; i += removeAtOnce) await core.artifacts.remove(artifacts.removable.slice(i, i + removeAtOnce), ctx, options.graceMs ?? hourMs)
     repaired.artifacts = artifacts.removable.length
   }
   const sum = (of: (health: ListenerHealth) => number): number => found.reduce((total, health) => total + of(health), 0)

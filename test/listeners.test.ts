@@ -104,7 +104,7 @@ describe.each(backends)('$name', (backend) => {
     const first = listener({ model: one.spec, on: 'docs', key: 'text' }), second = listener({ model: two.spec, on: 'docs', key: 'text' }), down = listener({ model: after.spec, on: 'docs', key: first })
     const handle = await db.add(first), below = await db.add(down)
     await docs.insert(['a', 'b', 'c'].map((text) => ({ _id: text, text })))
-    expect((await db.plan([second])).steps.map(({ what, rows }) => [what, rows])).toEqual([['add model m version 1', undefined], ['compute text_m', 3]])
+    expect((await db.plan([second])).steps.map(({ what, rows }) => [what, rows])).toEqual([['add model m version 1', undefined], ['compute text_m', 3], ['compute text_m_after', 3]])
     await expect(db.add(second)).rejects.toMatchObject({ code: 'UNAVAILABLE' })
     const outputs = async (): Promise<unknown> => (await docs.find().toArray()).map((row) => [handle.of(row), below.of(row)])
     expect(await outputs()).toEqual([['1a', '<1a>'], ['1b', '<1b>'], ['1c', '<1c>']])
@@ -158,7 +158,7 @@ describe.each(backends)('$name', (backend) => {
     }
     {
       await using db = await inlay({ ...config, components: [spec] })
-      expect(said).toContainEqual(expect.stringMatching(/"text_upper" has 1 rows to compute/))
+      expect(said).toContainEqual(expect.stringMatching(/"text_upper" has 1 row to compute/))
       expect(await db.verify({ repair: true })).toMatchObject({ missing: 1, repaired: { computed: 1 } })
       expect((await db.collection('docs').findOne({ _id: 'b' }))!._outputs).toEqual({ text: { upper: 'B' } })
       const loaded = await db.load(spec)
@@ -236,7 +236,7 @@ describe.each(backends)('$name', (backend) => {
     expect((await files.findOne({ _id: 'a' }))!.bytes).toEqual(large)
     expect((await db.verify({ deep: true })).artifacts).toEqual({ missing: 0, unreferenced: 0 })
     await files.delete({ _id: 'a' })
-    const health = await db.verify({ repair: true, graceMs: 0 })
+    const health = await db.verify({ repair: true, graceMs: 0, removeArtifacts: true })
     expect([health.artifacts.unreferenced, health.repaired.artifacts]).toEqual([1, 1])
     expect((await files.findOne({ _id: 'b' }))!.bytes).toEqual(large)
   })

@@ -82,7 +82,7 @@ async function everyChange(scene: (connection: Connection, firstProcess: (happen
       const db = await processOf(connection).open()
       await db.verify({ repair: true })                                    // whatever is there can be repaired
       await script(db)
-      await db.verify({ repair: true, graceMs: 0 })
+      await db.verify({ repair: true, graceMs: 0, removeArtifacts: true })
       expect((await db.collection('docs').find().toArray()).map(({ _fold, ...row }) => row)).toEqual(final)
       expect(await db.verify({ deep: true })).toMatchObject({ ok: true, artifacts: { missing: 0, unreferenced: 0 } })
       expect((await db.show('listener')).map(({ name, state }) => `${name} ${state}`)).toEqual(['data_bytes ready', 'sum ready', 'x_tenfold ready'])

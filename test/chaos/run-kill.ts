@@ -28,7 +28,7 @@ export async function runKills(ctx: TestContext, uri: string, lives: number, kil
   const db = await inlay({ data: uri, namespace, components: specs, config: false, log: {} })
   try {
     const before = await db.verify({ deep: true })
-    await db.verify({ repair: true, graceMs: 0 })
+    await db.verify({ repair: true, graceMs: 0, removeArtifacts: true })
     const rows = await db.collection<Doc>(collection).find().toArray(), byId = new Map(rows.map((row) => [row._id, row]))
     console.log(`kill: seed ${seed}, ${JSON.stringify({ server: uri.split(':')[0], kills: lives, ...total, rows: rows.length, leftByKills: { missing: before.missing, stale: before.stale, orphaned: before.orphaned, artifacts: before.artifacts.unreferenced } })}`)
     expect(before.artifacts.missing, 'artifacts that rows refer to').toBe(0)

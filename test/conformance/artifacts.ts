@@ -140,10 +140,10 @@ export const artifacts: readonly Rule[] = [
     await docs.insert([{ _id: 'a', bytes }, { _id: 'b', in: [bytes] }])
     expect((await listed(s)).filter((a) => a.id === sha256(bytes)).length).toBe(1)
     await docs.delete({ _id: 'a' })
-    await db.verify({ repair: true, graceMs: 0 })
+    await db.verify({ repair: true, graceMs: 0, removeArtifacts: true })
     s.expectSame((await docs.findOne({ _id: 'b' }))!['in'] as never, [bytes])
     await docs.delete({ _id: 'b' })
-    await db.verify({ repair: true, graceMs: 0 })
+    await db.verify({ repair: true, graceMs: 0, removeArtifacts: true })
     expect(await entry(s, sha256(bytes))).toBeUndefined()
   }),
   rule('artifacts.read.while-written', 'an artifact can be read while it is written again', async (s) => {

@@ -144,7 +144,7 @@ export const concurrency: readonly Rule[] = [
   }),
   rule('concurrency.all.converges', 'writers, reconcilers and prunes at once end, after one more run, in the outputs of the last documents', async (s) => {
     const name = await s.collection(many(30, (i) => ({ x: i }))), slot = await s.slot(name, { fields: ['x'] }), ways = await opened(s, slot), r = random(s.settings.seed + 9)
-    const work = { slot, selects: () => true, hash: (row: { readonly doc: Doc }) => hashOf(row.doc), predict: async (rows: readonly { readonly doc: Doc }[]) => rows.map((row) => [Number(row.doc['x']) * 10]) }
+    const work = { slot, select: async (rows: readonly unknown[]) => rows.map(() => true), hash: (row: { readonly doc: Doc }) => hashOf(row.doc), predict: async (rows: readonly { readonly doc: Doc }[]) => rows.map((row) => [Number(row.doc['x']) * 10]) }
     const writer = async (data: Datalayer): Promise<void> => {
       for (let i = 0; i < 25; i++) {
         const key = keyOf(r.below(30)), p = r.next()

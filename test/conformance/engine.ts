@@ -13,7 +13,7 @@ interface Counting extends Work { rows: number; calls: number }
 function counting(slot: Slot, run: (row: Row) => readonly Value[] | Error, each: (rows: readonly Row[], ctx: Ctx) => void | Promise<void> = () => {}): Counting {
   const work: Counting = {
     slot, rows: 0, calls: 0,
-    selects: () => true,
+    select: async (rows) => rows.map(() => true),
     hash: (row) => hashOf([pick(row.doc, slot.fields ?? Object.keys(row.doc)), ...slot.upstream.map((id) => [...row.outputs?.[id] ?? []])]),
     async predict(rows, ctx) {
       work.rows += rows.length
@@ -99,7 +99,7 @@ export const engine: readonly Rule[] = [
   }),
   rule('engine.select.skip', 'rows that core does not select are looked at once', async (s) => {
     const name = await s.collection(many(10, (i) => ({ x: i }))), slot = await s.slot(name, { fields: ['x'] })
-    const work: Counting = { ...counting(slot, times10), selects: (row) => Number(row.doc['x']) % 2 === 0 }
+    const work: Counting = { ...counting(slot, times10), select: async (rows) => rows.map((row) => Number(row.doc['x']) % 2 === 0) }
     expect([await run(s, work), await run(s, work)]).toEqual([{ ...nothing, done: 5, skipped: 5 }, nothing])
     await s.patch(name, keyOf(1), { x: 12 })
     await s.patch(name, keyOf(2), { x: 13 })
