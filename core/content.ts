@@ -64,6 +64,22 @@ async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
   yield bytes
 }
 
+/** Rows in parts whose large bytes may be held at once. */
+export function* byContent<R extends { readonly doc: Doc }>(rows: readonly R[]): Iterable<readonly R[]> {
+  let part: R[] = [], total = 0
+  for (const row of rows) {
+    const bytes = referencesOf(row.doc).reduce((sum, r) => sum + r.bytes, 0)
+    if (part.length > 0 && total + bytes > pageBytes) {
+      yield part
+      part = []
+      total = 0
+    }
+    part.push(row)
+    total += bytes
+  }
+  if (part.length > 0) yield part
+}
+
 /** The documents with their large bytes in place, fetched in bounded trips. `name` names a document in errors. */
 export async function hydrate(artifacts: ArtifactStore, docs: readonly Doc[], name: (index: number) => string, ctx: Ctx): Promise<readonly Doc[]> {
   const references = docs.map(referencesOf)

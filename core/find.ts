@@ -1,6 +1,6 @@
 /** Queries: what the user asks is split into what the database does exactly and what is done here on the stream. */
 import type { Find as FindOf, IndexHandle } from './api.ts'
-import { hydrate } from './content.ts'
+import { byContent, hydrate } from './content.ts'
 import type { Ctx, Doc, Filter, Path, Query, Row, Value } from './contract.ts'
 import { pick } from './encoding.ts'
 import { InlayError, quote } from './errors.ts'
@@ -174,8 +174,8 @@ export class Find {
   }
 
   async *#matching(query: Query, residual: readonly Conjunct[], ctx: Ctx): AsyncGenerator<Seen> {
-    for await (const rows of this.#core.data.find(query, ctx)) {
-      for (const seen of await this.#see(rows, ctx)) if (residual.every((c) => c.test(seen.view))) yield seen
+    for await (const page of this.#core.data.find(query, ctx)) {
+      for (const rows of byContent(page)) for (const seen of await this.#see(rows, ctx)) if (residual.every((c) => c.test(seen.view))) yield seen
     }
   }
 

@@ -1,6 +1,6 @@
 /** Listeners as they run in this process: built from their components, kept in order of their chains, driven by the engine. */
 import type { Component } from './components.ts'
-import { hydrate } from './content.ts'
+import { byContent, hydrate } from './content.ts'
 import type { ArtifactStore, Ctx, Datalayer, Doc, Key, Model, Row, Slot, Value } from './contract.ts'
 import { decode, hashOf, pick, sha256 } from './encoding.ts'
 import { messageOf, quote } from './errors.ts'
@@ -196,6 +196,11 @@ export class Listeners {
       }
       return object
     }
+    const predict = async (rows: readonly Row[], ctx: Ctx): Promise<readonly (readonly Value[] | Error)[]> => {
+      const docs = await hydrate(artifacts, rows.map((r) => r.doc), (i) => rows[i]!.key, ctx)
+      const outputs = await predictChecked(model, rows.map((row, i) => input(row, docs[i]!)), data.capabilities.refuses, ctx)
+      return outputs.map((output) => (output instanceof Error ? output : this.directed.has(slot.id) && isZero(output) ? new Error('a zero vector has no direction, and a cosine index lies on this output') : [output]))
+    }
     return {
       slot,
       // A row without a value for the one key has nothing to compute.
@@ -205,9 +210,9 @@ export class Listeners {
       },
       hash: (row) => hashOf([input(row, row.doc) ?? null]),
       predict: async (rows, ctx) => {
-        const docs = await hydrate(artifacts, rows.map((r) => r.doc), (i) => rows[i]!.key, ctx)
-        const outputs = await predictChecked(model, rows.map((row, i) => input(row, docs[i]!)), data.capabilities.refuses, ctx)
-        return outputs.map((output) => (output instanceof Error ? output : this.directed.has(slot.id) && isZero(output) ? new Error('a zero vector has no direction, and a cosine index lies on this output') : [output]))
+        const outputs: (readonly Value[] | Error)[] = []
+        for (const part of byContent(rows)) outputs.push(...await predict(part, ctx))
+        return outputs
       },
     }
   }

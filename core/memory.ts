@@ -219,6 +219,8 @@ function artifactStore(store: Store): ArtifactStore {
     async *list() {
       yield [...store.artifacts].map(([id, { bytes, written }]) => ({ id, bytes: bytes.byteLength, ageMs: Date.now() - written }))
     },
-    async remove(ids) { for (const id of ids) store.artifacts.delete(id) },
+    async remove(ids, _, olderThanMs = -Infinity) {
+      for (const id of ids) if (Date.now() - (store.artifacts.get(id)?.written ?? 0) >= olderThanMs) store.artifacts.delete(id)
+    },
   }
 }

@@ -8,13 +8,18 @@ export function schemeOf(uri: string): string {
   return scheme.toLowerCase()
 }
 
-/** The URI, or any text that holds some, without passwords and without the values of its query. */
+/** The URI, or any text that holds some, without passwords and without the values of its query that look secret. A password may hold any character unescaped
+ *  but white space and quotes, so all to the last '@' is taken for one: of `http://host:80/a@b` too much is hidden rather than too little. */
 export function redact(text: string): string {
-  return text.replace(/([A-Za-z][A-Za-z0-9+.-]*:\/\/)([^/?#\s'"]*)@/g, (_, scheme: string, user: string) => `${scheme}${user.split(':')[0]}${user.includes(':') ? ':***' : ''}@`)
+  return text.replace(/(:\/\/[^:/?#\s'"]*):[^\s'"]*@/g, '$1:***@')
     .replace(/([?&][A-Za-z0-9_.-]*(?:password|pass|secret|token|key)[A-Za-z0-9_.-]*=)[^&\s'"]*/gi, '$1***')
 }
 
-/** What tells one database from another when a plugin does not say: the URI without user, password and query. */
+/** What tells one database from another when a plugin does not say: the URI without its password, and without what looks secret in its query. Not to be shown:
+ *  where it is not clear what is a password this keeps more than `redact`, because two databases must not be taken for one. */
 export function identityOfUri(uri: string): string {
-  return uri.replace(/(:\/\/)[^/?#]*@/, '$1').replace(/[?#].*$/s, '')
+  return uri.replace(/(:\/\/[^:/?#]*):[^/?#]*@/, '$1@')
+    // Unescaped '/', '?' or '#' in the password; digits before one of these are a port.
+    .replace(/(:\/\/[^:/?#@]*):(?!\d+[,/?#]).*@/s, '$1@')
+    .replace(/[?&](?:[A-Za-z0-9_.-]*(?:pass|secret|token)[A-Za-z0-9_.-]*|[A-Za-z0-9_.-]*key)=[^&#]*/gi, '')
 }
