@@ -290,7 +290,7 @@ function modelsOf(spec: Spec<unknown>): readonly ModelSpec[] {
 async function readGraph(name: string, onnx: string | URL | Uint8Array): Promise<Uint8Array> {
   if (onnx instanceof Uint8Array) return onnx
   try {
-    return await readFile(onnx)
+    return await readFile(typeof onnx === 'string' && onnx.startsWith('file:') ? new URL(onnx) : onnx)
   } catch (error) {
     throw new InlayError('NOT_FOUND', `The graph ${quote(String(onnx))} of model ${quote(name)} cannot be read: ${messageOf(error)}. Give the path of an ONNX file, relative to ${quote(process.cwd())}, or its bytes.`, { cause: error })
   }

@@ -226,9 +226,11 @@ export class Listeners {
 
   /** Says once that outputs are pending because this process cannot compute them. */
   #sayBlocked(listener: Listener, { reason }: Generation): void {
-    const warning = `The listener ${quote(listener.name)} is blocked, and its outputs are pending: ${reason}.`
-    if (!this.#warned.has(warning)) this.#parts.warn(warning)
-    this.#warned.add(warning)
+    this.#sayOnce(`The listener ${quote(listener.name)} is blocked, and its outputs are pending: ${reason}.`)
+  }
+  #sayOnce(warning: string, about: string = warning): void {
+    if (!this.#warned.has(about)) this.#parts.warn(warning)
+    this.#warned.add(about)
   }
 
   /** Computes outputs of rows just inserted, from the rows in hand: one round trip per generation. `each` takes the counts of every row. */
@@ -276,6 +278,8 @@ export class Listeners {
     const chunk = listener.state.chunk ?? (offered.length || 1)
     for (let i = 0; i < offered.length; i += chunk) {
       const part = offered.slice(i, i + chunk), outcomes = work === undefined ? undefined : await this.#orPending(listener, part, () => outcomesOf(work, part, ctx), ctx)
+      const failure = outcomes?.find((o) => o.kind === 'error')
+      if (failure !== undefined) this.#sayOnce(`The listener ${quote(listener.name)} failed on the row ${quote(failure.key)}: ${failure.error}. Further failures are not said one by one: see its failures() and retry().`, `failed ${listener.name}`)
       const refused = outcomes === undefined ? undefined : new Set(await this.#parts.data.settle(slot, outcomes, ctx))
       for (const { key } of part) if (outcomes === undefined) standing.set(key, 'pending')
       for (const o of outcomes ?? []) standing.set(o.key, refused!.has(o.key) ? 'late' : o.kind === 'values' ? o : o.kind === 'error' ? 'failed' : 'none')

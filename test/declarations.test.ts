@@ -101,6 +101,15 @@ describe.each(backends)('$name', (backend) => {
     expect((await docs.findOne())!._outputs).toEqual({ text: { here: 'b' } })
   })
 
+  it('says once that rows fail, also when nobody waits', async (ctx) => {
+    const said: string[] = [], db = await open(ctx, backend, { log: { warn: (m) => said.push(m) } }), docs = db.collection<Docs>('docs')
+    await db.add(texts('m', 1, (text) => { throw new Error(`no ${text}`) }))
+    for (const text of ['a', 'b']) await docs.insert([{ _id: text, text }], { wait: false })
+    await docs.insert({ _id: 'c', text: 'c' })
+    await db.close()
+    expect(said).toEqual([expect.stringMatching(/"text_m" failed on the row "[ac]": no [ac]\. Further failures/)])
+  })
+
   it('stops a call whose model, or whose source, does not answer', async (ctx) => {
     const db = await open(ctx, backend), docs = db.collection<Docs>('docs')
     const stuck = model<string, string>('stuck', { run: step('stuck@1', () => new Promise<never>(() => {})) }), handle = await db.add(stuck)

@@ -20,6 +20,7 @@ export function done(word: string, text: string): void {
 
 /** An error is its message: it says what to do. */
 export function onError(): void {
+  process.stdout.on('error', () => process.exit())                          // piped into `head`
   process.once('uncaughtException', (error) => {
     clear()
     console.error(`\n${styleText('red', 'error', { stream: process.stderr })}   ${error.message}\n`)

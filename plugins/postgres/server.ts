@@ -12,7 +12,7 @@ export async function connectServer(uri: string): Promise<Sql> {
     throw new InlayError('DRIVER_MISSING', 'The driver "pg" is not installed, which "postgres:" needs. Install it with "npm install pg".', { cause })
   })
   const config = { connectionString: uri, types: { getTypeParser: () => (value: unknown) => value }, connectionTimeoutMillis: connectMs }
-  const pool: Pool = new pg.Pool({ ...config, max: connections, application_name: 'inlay' } as never)
+  const pool: Pool = new pg.Pool({ ...config, max: connections, application_name: 'inlay', allowExitOnIdle: true } as never)
   pool.on('error', () => {})                                               // an idle connection that breaks is replaced when it is needed
 
   /** Tells the server to stop what the client runs. The client is not used by others before this has ended, so nothing else is hit. */
