@@ -17,3 +17,8 @@ export async function* inChunks(body: AsyncIterable<Uint8Array>, size: number): 
   }
   if (filled > 0) yield piece.slice(0, filled)
 }
+
+/** A stream of one part. */
+export async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  yield bytes
+}

@@ -1,4 +1,5 @@
 /** Large bytes of documents: more than 16 kB go to the artifact store under their SHA-256, and a reference stays in the row. */
+import { once } from './chunks.ts'
 import type { ArtifactStore, Ctx, Doc, Value } from './contract.ts'
 import { sha256 } from './encoding.ts'
 import { InlayError, quote } from './errors.ts'
@@ -58,10 +59,6 @@ export function referencesOf(doc: Doc): readonly (Reference & { readonly path: s
 
 export async function writeContent(artifacts: ArtifactStore, found: ReadonlyMap<string, Uint8Array>, ctx: Ctx): Promise<void> {
   for (const [id, bytes] of found) await artifacts.write(id, once(bytes), ctx)
-}
-
-async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
-  yield bytes
 }
 
 /** Rows in parts whose large bytes may be held at once. */

@@ -1,6 +1,7 @@
 /** Declaring components: what is stored of them, how a listener's outputs come to be complete, and how new ones take the place of old ones. */
 import { readFile } from 'node:fs/promises'
 import type { Wait } from './api.ts'
+import { once } from './chunks.ts'
 import { checkCollection } from './collection.ts'
 import type { ComponentVersion } from './components.ts'
 import type { Ctx, Doc } from './contract.ts'
@@ -294,7 +295,4 @@ async function readGraph(name: string, onnx: string | URL | Uint8Array): Promise
   } catch (error) {
     throw new InlayError('NOT_FOUND', `The graph ${quote(String(onnx))} of model ${quote(name)} cannot be read: ${messageOf(error)}. Give the path of an ONNX file, relative to ${quote(process.cwd())}, or its bytes.`, { cause: error })
   }
-}
-async function* once(bytes: Uint8Array): AsyncIterable<Uint8Array> {
-  yield bytes
 }
