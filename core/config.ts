@@ -74,7 +74,7 @@ function check(config: object, where: string, prefix = ''): void {
       throw new InlayError('CONFIG_INVALID', `The key ${quote(key)} of ${where} is not known. Known: ${known.join(', ')}.`)
     }
     if (value === undefined) continue
-    if (!rule.is(value)) throw new InlayError('CONFIG_INVALID', `The key ${quote(key)} of ${where} is ${redact(quote(value))}; ${rule.expected} is expected.`)
+    if (!rule.is(value)) throw new InlayError('CONFIG_INVALID', `The key ${quote(key)} of ${where} is ${typeof value === 'string' ? quote(redact(value)) : redact(quote(value))}; ${rule.expected} is expected.`)
     if (nested.has(key)) check(value as object, where, `${key}.`)
   }
 }

@@ -296,7 +296,7 @@ export interface Plugin {
   readonly name: string
   readonly contract: 1
   readonly schemes?: readonly string[]
-  /** Equal for URIs that must share one connection; without secrets. Default: the URI without user, password and query. */
+  /** Equal for URIs that must share one connection; without secrets. Default: the URI without password and secret-looking keys of its query. */
   identify?(uri: string): string
   connect?(uri: string, options: { readonly namespace: string }, ctx: Ctx): Promise<Connection>
   /** What an error of the driver means. `retryable`: nothing was done, the same call may succeed. Undefined: not known. */

@@ -49,5 +49,6 @@ export function quote(value: unknown): string {
 
 /** The text of anything thrown. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
+  if (error instanceof Error) return error.message
+  return typeof error === 'object' && error !== null ? quote(error) : String(error)
 }

@@ -10,6 +10,7 @@ import { InlayError, messageOf, quote } from '../../core/errors.ts'
 const listFiles = 1000
 /** What was written for so long is nobody's any more. */
 const abandonedMs = 24 * 3_600_000
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, sha256 = /^[0-9a-f]{64}$/
 
 const file: Plugin = {
   name: 'file',
@@ -40,7 +41,7 @@ function folderOf(uri: string): string {
 
 function fileArtifacts(folder: string): ArtifactStore {
   const place = (id: string): string => {
-    if (!/^[0-9a-f]{64}$/.test(id)) throw new InlayError('INVALID_ARGUMENT', `${quote(id)} is no id of an artifact: the SHA-256 of its content in lower-case hex is expected.`)
+    if (!sha256.test(id)) throw new InlayError('INVALID_ARGUMENT', `${quote(id)} is no id of an artifact: the SHA-256 of its content in lower-case hex is expected.`)
     return join(folder, id.slice(0, 2), id)
   }
   const missing = (id: string, error: unknown): never => {
@@ -53,12 +54,12 @@ function fileArtifacts(folder: string): ArtifactStore {
       try {
         await pipeline(body, createWriteStream(part, { flush: true }), { signal })
         await mkdir(join(folder, id.slice(0, 2)), { recursive: true })
+        const now = new Date()
+        await utimes(part, now, now)
         await rename(part, to)                                             // all or nothing
       } finally {
         await rm(part, { force: true })
       }
-      const now = new Date()
-      await utimes(to, now, now)
     },
     async *read(id, { offset, length }, { signal }) {
       const path = place(id), { size } = await stat(path).catch((error: unknown) => missing(id, error))
@@ -72,13 +73,14 @@ function fileArtifacts(folder: string): ArtifactStore {
       }
     },
     async *list() {
-      for (const part of await readdir(join(folder, 'tmp'))) {
+      for (const part of (await readdir(join(folder, 'tmp'))).filter((name) => uuid.test(name))) {
         const path = join(folder, 'tmp', part), found = await stat(path).catch(() => undefined)
         if (found !== undefined && Date.now() - found.mtimeMs > abandonedMs) await rm(path, { force: true })
       }
       let page: { readonly id: string; readonly bytes: number; readonly ageMs: number }[] = []
       for (const prefix of (await readdir(folder)).filter((name) => /^[0-9a-f]{2}$/.test(name)).sort()) {
         for await (const entry of await opendir(join(folder, prefix))) {
+          if (!sha256.test(entry.name) || !entry.name.startsWith(prefix)) continue
           const found = await stat(join(folder, prefix, entry.name)).catch(() => undefined)
           if (found === undefined) continue
           page.push({ id: entry.name, bytes: found.size, ageMs: Math.max(0, Date.now() - found.mtimeMs) })
@@ -89,8 +91,21 @@ function fileArtifacts(folder: string): ArtifactStore {
       }
       if (page.length > 0) yield page
     },
-    async remove(ids) {
-      for (const id of ids) await rm(place(id), { force: true })
+    async remove(ids, _, olderThanMs) {
+      for (const id of ids) await (olderThanMs === undefined ? rm(place(id), { force: true }) : removeOld(place(id), olderThanMs))
     },
+  }
+
+  /** Moves the file aside before it decides: what is written again meanwhile is another file. */
+  async function removeOld(path: string, olderThanMs: number): Promise<void> {
+    const young = async (of: string): Promise<boolean> => Date.now() - (await stat(of)).mtimeMs < olderThanMs
+    const aside = join(folder, 'tmp', crypto.randomUUID())
+    try {
+      if (await young(path)) return
+      await rename(path, aside)
+      await (await young(aside) ? rename(aside, path) : rm(aside))
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    }
   }
 }

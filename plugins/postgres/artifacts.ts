@@ -15,16 +15,18 @@ export function artifactStore(place: Place): ArtifactStore {
       // Content is named by its hash: what is there already is the same, and only gets younger.
       if ((await sql.query(`update ${heads} set written = now() where id = $1 returning id`, [id], signal)).length > 0) return
       const generation = crypto.randomUUID()
-      let bytes = 0, n = 0
+      let bytes = 0, n = 0, needed = false
       try {
         for await (const chunk of inChunks(body, chunkBytes)) {
           await sql.query(`insert into ${chunks} (id, generation, n, data) values ($1, $2::uuid, $3::int, $4::bytea)`, [id, generation, String(n++), chunk], signal)
           bytes += chunk.byteLength
         }
-        await sql.query(`insert into ${heads} (id, generation, bytes) values ($1, $2::uuid, $3::bigint) on conflict (id) do update set written = now()`, [id, generation, String(bytes)], signal)
+        needed = true                                                        // also when the answer is lost: the head may be there then
+        const [head] = await sql.query(`insert into ${heads} (id, generation, bytes) values ($1, $2::uuid, $3::bigint) on conflict (id) do update set written = now() returning generation`, [id, generation, String(bytes)], signal)
+        needed = head!['generation'] === generation
       } finally {
-        // Chunks of a body that broke off, and of whoever lost a race for the head. A day old ones belong to dead processes.
-        await sql.query(`delete from ${chunks} c where not exists (select from ${heads} h where h.id = c.id and h.generation = c.generation) and ((c.id = $1 and c.generation = $2::uuid) or c.written < now() - interval '1 day')`, [id, generation], new AbortController().signal)
+        // Chunks of a body that broke off, and of whoever lost a race for the head.
+        if (!needed) await sql.query(`delete from ${chunks} where id = $1 and generation = $2::uuid`, [id, generation], new AbortController().signal)
       }
     },
     async *read(id, { offset, length }, ctx) {
@@ -47,15 +49,16 @@ export function artifactStore(place: Place): ArtifactStore {
       }
     },
     list: (ctx) => pages(ctx),
-    async remove(ids, { signal }) {
-      const p = new Params(), list = `${p.add(ids)}::text[]`
-      // Heads first: chunks without a head are nobody's, a head without chunks would be a damaged artifact.
-      await sql.query(`delete from ${heads} where id = any(${list})`, p.list, signal)
-      await sql.query(`delete from ${chunks} c where id = any(${list}) and not exists (select from ${heads} h where h.id = c.id)`, p.list, signal)
+    async remove(ids, { signal }, olderThanMs) {
+      const p = new Params(), old = `id = any(${p.add(ids)}::text[])${olderThanMs === undefined ? '' : ` and written <= now() - ${p.add(olderThanMs)}::float8 * interval '1 ms'`}`
+      // Only the chunks of the heads that go: those of another generation belong to somebody who writes its head next.
+      await sql.query(`with gone as (delete from ${heads} where ${old} returning id, generation) delete from ${chunks} c using gone where c.id = gone.id and c.generation = gone.generation`, p.list, signal)
     },
   }
 
   async function* pages(ctx: Ctx): AsyncIterable<readonly { readonly id: string; readonly bytes: number; readonly ageMs: number }[]> {
+    // Chunks without a head that are a day old belong to dead processes.
+    await sql.query(`delete from ${chunks} c where written < now() - interval '1 day' and not exists (select from ${heads} h where h.id = c.id and h.generation = c.generation)`, [], ctx.signal)
     for (let after = ''; ;) {
       const rows = await sql.query(`select id, bytes, extract(epoch from now() - written) * 1000 as age from ${heads} where id > $1 order by id limit ${listRows}`, [after], ctx.signal)
       if (rows.length > 0) yield rows.map((row) => ({ id: row['id']!, bytes: Number(row['bytes']), ageMs: Number(row['age']) }))

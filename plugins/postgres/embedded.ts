@@ -1,6 +1,6 @@
 /** The same SQL in this process, by PGlite. One instance per folder and process, locked against other processes. */
 import { mkdir, realpath } from 'node:fs/promises'
-import { dirname, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { PGlite, Transaction } from '@electric-sql/pglite'
 import { InlayError } from '../../core/errors.ts'
@@ -17,6 +17,8 @@ interface Started {
 interface Shared { readonly opened: Promise<Started>; uses: number }
 
 const folders = new Map<string, Shared>()
+/** Folders on their way to be closed: whoever opens one waits for that. */
+const closing = new Map<string, Promise<void>>()
 /** Parameters pass as they are, text or bytes in binary form, whatever their type: those of extensions too. */
 const serializers = new Proxy<Record<number, (value: unknown) => never>>({}, { get: () => (value: unknown) => value })
 /** The folder of a URI; undefined for `pglite::memory:`. */
@@ -31,14 +33,20 @@ export async function connectEmbedded(uri: string): Promise<Sql> {
   const folder = folderOf(uri)
   if (folder === undefined) return open(await start(undefined), async (started) => { await started.close() })
   await mkdir(dirname(folder), { recursive: true })
-  const path = await realpath(folder).catch(() => folder)
-  const shared = folders.get(path) ?? { opened: start(path), uses: 0 }
+  const path = await realpath(folder).catch(async () => join(await realpath(dirname(folder)), basename(folder)))
+  const shared = folders.get(path) ?? { opened: (closing.get(path) ?? Promise.resolve()).then(() => start(path)), uses: 0 }
   shared.uses++
   folders.set(path, shared)
   const leave = async (): Promise<void> => {
     if (--shared.uses > 0) return
     folders.delete(path)
-    await (await shared.opened).close()
+    const closed = shared.opened.then((started) => started.close()), over = closed.catch(() => {})
+    closing.set(path, over)
+    try {
+      await closed
+    } finally {
+      if (closing.get(path) === over) closing.delete(path)
+    }
   }
   try {
     return open(await shared.opened, leave)
@@ -79,8 +87,11 @@ async function start(folder: string | undefined): Promise<Started> {
     return {
       db: db as unknown as PGlite, parsers: Object.fromEntries(Object.keys(types.parsers).map((oid) => [oid, (value: string) => value])), server: `PGlite (PostgreSQL ${rows[0]!.server_version.split(' ')[0]})`,
       async close() {
-        await db.close()
-        await unlock()
+        try {
+          await db.close()
+        } finally {
+          await unlock()
+        }
       },
     }
   } catch (error) {

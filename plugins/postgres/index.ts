@@ -1,5 +1,6 @@
 /** Postgres with pgvector: a server by `postgres://user@host/database`, or embedded in this process by `pglite:./folder`. The same SQL, the same code. */
 import type { Connection, Plugin } from '../../core/contract.ts'
+import { identityOfUri } from '../../core/uri.ts'
 import { artifactStore } from './artifacts.ts'
 import { PostgresData } from './datalayer.ts'
 import { connectEmbedded, folderOf } from './embedded.ts'
@@ -14,7 +15,7 @@ const postgres: Plugin = {
   schemes: ['postgres', 'postgresql', 'pglite'],
   identify(uri) {
     if (uri.startsWith('pglite:')) return `pglite:${folderOf(uri) ?? ':memory:'}`
-    return uri.replace(/^postgresql:/i, 'postgres:').replace(/(:\/\/[^:/?#@]*):[^/?#]*@/, '$1@').replace(/[?#].*$/s, '')
+    return identityOfUri(uri.replace(/^postgres(ql)?:/i, 'postgres:'))
   },
   async connect(uri, { namespace }, ctx) {
     const sql = uri.startsWith('pglite:') ? await connectEmbedded(uri) : await connectServer(uri)
