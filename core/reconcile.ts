@@ -13,7 +13,7 @@ export interface Work {
   /** One list of values or one error per row. Throwing is the fault of some row of the batch, unless the error is `isOutage`. */
   predict(rows: readonly Row[], ctx: Ctx): Promise<readonly (readonly Value[] | Error)[]>
 }
-/** `done`: model outputs stored. `same`: only the mark moved. `skipped`: looked at, not selected. `pending`: rows that kept moving; a later run takes them. */
+/** `done`: model outputs stored. `same`: only the mark moved. `failed`: an error stored, or one that still stands. `skipped`: looked at, not selected. `pending`: rows that kept moving; a later run takes them. */
 export interface Run { done: number; same: number; skipped: number; failed: number; pending: number }
 export interface ReconcileOptions {
   /** A hint of what to look at. Default `all`. */

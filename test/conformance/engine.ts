@@ -83,7 +83,7 @@ export const engine: readonly Rule[] = [
     expect(await run(s, work, { which: 'failed' })).toEqual({ ...nothing, failed: 1 })
     expect((await s.rows(work.slot, 'failed')).map((row) => row.mark!.tries)).toEqual([2])
     await s.patch(name, 'a', { n: 1 })
-    expect(await run(s, work)).toEqual({ ...nothing, same: 1 })
+    expect(await run(s, work)).toEqual({ ...nothing, failed: 1 })
     expect(await s.offered(work.slot, 'failed')).toEqual(['a'])
     await s.patch(name, 'a', { x: 4 })
     expect([await run(s, work), await s.output(work.slot, 'a'), await s.offered(work.slot, 'failed')]).toEqual([{ ...nothing, done: 1 }, [40], []])
