@@ -150,7 +150,8 @@ export interface DataCapabilities {
   readonly refuses: readonly ('nul' | 'int64')[]
   /** What does not survive; said, never hidden. */
   readonly loses: readonly ('field-order' | 'negative-zero')[]
-  /** `ops` per write, `keys` per filter, bytes of a document, of a collection's name and of a key, dimensions of a vector. */
+  /** `ops` per write and settle, `keys` per filter and hint: core cuts to them. Bytes of a collection's name and of a key: core refuses longer ones. Bytes of a document,
+   *  dimensions of a vector: the plugin refuses larger ones. */
   readonly limits: { readonly docBytes?: number; readonly ops?: number; readonly keys?: number; readonly dims?: number; readonly nameBytes?: number; readonly keyBytes?: number }
   /** A sentence for each restriction, those found when connecting included. */
   readonly notes: readonly string[]

@@ -1,12 +1,12 @@
 /** Queries: what the user asks is split into what the database does exactly and what is done here on the stream. */
 import type { Find as FindOf, IndexHandle } from './api.ts'
 import { byContent, hydrate } from './content.ts'
-import type { Ctx, Doc, Filter, Path, Query, Row, Value } from './contract.ts'
+import type { Ctx, Doc, Path, Query, Row, Value } from './contract.ts'
 import { pick } from './encoding.ts'
 import { InlayError, quote } from './errors.ts'
 import type { Core } from './core.ts'
 import { parseFilter, split, type Conjunct } from './match.ts'
-import { both, nearest } from './search.ts'
+import { byKeys, nearest } from './search.ts'
 import { parseSort, Top, type Order } from './sort.ts'
 import { copyAsked, setOwn } from './value.ts'
 
@@ -194,10 +194,8 @@ export class Find {
     const all: Query = { from: query.from, slots: query.slots! }
     let near = await nearest(this.#core, index, vector, n, before ? { query: all } : { query, ...(residual.length === 0 ? {} : { residual: passing }) }, ctx)
     if (before && (query.where !== undefined || residual.length > 0)) {
-      const keys: Filter = { kind: 'keys', keys: near.map((h) => h.row.key) }, passed = new Set<string>()
-      for await (const rows of this.#core.data.find({ ...query, where: both(keys, query.where) }, ctx)) {
-        for (const row of residual.length === 0 ? rows : await passing(rows)) passed.add(row.key)
-      }
+      const found = await byKeys(this.#core.data, query, near.map((h) => h.row.key), ctx)
+      const passed = new Set((residual.length === 0 ? found : await passing(found)).map((row) => row.key))
       near = near.filter((h) => passed.has(h.row.key))
     }
     const unseen = near.filter((h) => !views.has(h.row.key)).map((h) => h.row)

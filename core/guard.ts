@@ -116,8 +116,10 @@ export function guardData(next: Datalayer, guard: Guard): Datalayer {
   }
   const recover = async (collection: string, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]> => {
     const rows = new Map<Key, Row>()
-    for await (const page of repeatedStream(guard, ctx, (after) => next.find(query({ from: collection, where: { kind: 'keys', keys: ops.map((op) => op.key!) } }, after), ctx), true)) {
-      for (const row of page) rows.set(row.key, row)
+    for (const keys of batches(ops.map((op) => op.key!), limits.keys)) {
+      for await (const page of repeatedStream(guard, ctx, (after) => next.find(query({ from: collection, where: { kind: 'keys', keys } }, after), ctx), true)) {
+        for (const row of page) rows.set(row.key, row)
+      }
     }
     const known = ops.map((op) => landed(op, rows.get(op.key!), next.capabilities.givenRevs))
     const open = ops.filter((_, i) => known[i] === undefined)

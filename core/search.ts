@@ -63,16 +63,17 @@ async function fewKeys({ data, vectors }: SearchParts, { query, residual }: Rest
   return keys
 }
 
-async function byKeys(data: Datalayer, query: Query, keys: readonly Key[], ctx: Ctx): Promise<readonly Row[]> {
-  const found: Row[] = []
-  for (let i = 0; i < keys.length; i += keysPerRead) {
-    for await (const rows of data.find({ ...query, where: both({ kind: 'keys', keys: keys.slice(i, i + keysPerRead) }, query.where) }, ctx)) found.push(...rows)
+/** The rows of a query that have one of these keys. */
+export async function byKeys(data: Datalayer, query: Query, keys: readonly Key[], ctx: Ctx): Promise<readonly Row[]> {
+  const found: Row[] = [], size = Math.min(keysPerRead, data.capabilities.limits.keys ?? keysPerRead)
+  for (let i = 0; i < keys.length; i += size) {
+    for await (const rows of data.find({ ...query, where: both({ kind: 'keys', keys: keys.slice(i, i + size) }, query.where) }, ctx)) found.push(...rows)
   }
   return found
 }
 
 /** Both filters. Two lists of keys become one, so that a plugin that has only `keys` is never asked for `and`. */
-export function both(a: Filter, b: Filter | undefined): Filter {
+function both(a: Filter, b: Filter | undefined): Filter {
   if (b === undefined) return a
   if (a.kind === 'keys' && b.kind === 'keys') return { kind: 'keys', keys: a.keys.filter((key) => b.keys.includes(key)) }
   return { kind: 'and', of: [a, b] }
