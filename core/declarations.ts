@@ -93,7 +93,7 @@ export class Declarations {
       const before = state as unknown as Partial<ListenerState>, removed = before.removed === true, known = this.core.listeners.get(spec.name)
       // A target that another replaces before it ever served is obsolete.
       const abandoned = known !== undefined && before.target !== undefined && before.target !== target && known.serving !== known.target ? [known.target.slot.id] : []
-      return { target, serving: removed ? null : (before.serving ?? null) as unknown as Doc | null, active: spec.active ?? true, obsolete: [...new Set([...before.obsolete ?? [], ...abandoned])], chunk: spec.maxChunkSize ?? null } 
+      return { target, serving: removed ? null : (before.serving ?? null) as unknown as Doc | null, active: spec.active ?? true, obsolete: [...new Set([...before.obsolete ?? [], ...abandoned])], chunk: spec.maxChunkSize ?? null }
     })
     await this.core.refresh(ctx)
   }
@@ -265,6 +265,8 @@ export class Declarations {
     await components.change('listener', name, ctx, (c) => (c === undefined ? undefined : { versions: c.versions, state: { ...c.state, obsolete: [...new Set(slots)], removed: true } }))
     await this.core.refresh(ctx)
     for (const id of new Set(slots)) {
+      const still = await components.get('listener', name, ctx)
+      if (still === undefined || !isRemoved(still)) break                    // another process has added it again, and uses its slot
       await data.dropSlot(id, ctx)
       listeners.forget(id)
     }
