@@ -156,6 +156,7 @@ export class Collection {
     return this.#computed(rows.map((row) => row.key), ctx, () => this.#core.listeners.inserted(this.name, rows, ctx, each), each)
   }
   async #computed(keys: readonly Key[], ctx: Ctx, work: () => Promise<Outputs>, each?: ReadonlyMap<Key, Outputs>): Promise<Outputs> {
+    await this.#core.look(ctx).catch((error: unknown) => { if (ctx.signal.aborted) throw error })     // the rows are written: what is not known is not lost
     const active = this.#core.listeners.of(this.name).filter((l) => l.state.active).length, all = { done: 0, failed: 0, pending: keys.length * active }
     const allPending = (): Outputs => {
       for (const own of each?.values() ?? []) Object.assign(own, { done: 0, failed: 0, pending: active })

@@ -44,6 +44,13 @@ export class Components {
     return found
   }
 
+  /** The revs only: whether anything changed. */
+  async revs(ctx: Ctx): Promise<readonly { readonly rev: string }[]> {
+    const found: { readonly rev: string }[] = []
+    for await (const rows of this.#data.find({ from: componentsCollection, fields: [] }, ctx)) found.push(...rows.map(({ rev }) => ({ rev })))
+    return found
+  }
+
   async get(kind: ComponentKind, name: string, ctx: Ctx): Promise<Component | undefined> {
     for await (const rows of this.#data.find({ from: componentsCollection, where: { kind: 'keys', keys: [idOf(kind, name)] } }, ctx)) {
       if (rows[0] !== undefined) return read(rows[0])

@@ -27,6 +27,8 @@ export interface Core extends SearchParts {
   refresh(ctx: Ctx): Promise<readonly Component[]>
   /** The same, when something that was known is not there: slots are opened anew too. */
   reopen(ctx: Ctx): Promise<readonly Component[]>
+  /** Takes over what other processes declared, looked for at most once a second. */
+  look(ctx: Ctx): Promise<void>
   /** Runs a call of the user: refused after close, stopped by its signal or by `close({ abort: true })`, awaited by `close`. */
   call<T>(signal: AbortSignal | undefined, work: (ctx: Ctx) => Promise<T>): Promise<T>
   stream<T>(signal: AbortSignal | undefined, work: (ctx: Ctx) => AsyncIterable<T>): AsyncGenerator<T>

@@ -64,6 +64,8 @@ export class Connections {
   }
 }
 
+const lookMs = 1000
+
 export async function openCore(config: Resolved, life: Life, connections: Connections): Promise<OpenedCore> {
   const ctx = life.ctx(undefined)
   const main = await connections.open(config.data, ctx)
@@ -92,7 +94,8 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
     wrap: (model) => around(model, (m, next) => m.model?.(next)),
   }
   const ensured = new Map<string, Promise<void>>()
-  let refreshing: Promise<unknown> = Promise.resolve()
+  let refreshing: Promise<unknown> = Promise.resolve(), looked = { at: 0, revs: '' }
+  const revsOf = (stored: readonly { readonly rev: string }[]): string => stored.map((c) => c.rev).sort().join()
   const core: OpenedCore = {
     server: main.connection.server, devices, data, artifacts, vectors, copies, components, functions, log: parts.log, outputs: config.outputs, modelParts,
     listeners: new Listeners({ ...modelParts, data, artifacts, warn }),
@@ -104,12 +107,18 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
     refresh(c) {
       const next = refreshing.catch(() => {}).then(async () => {
         const stored = await components.all(c)
+        looked = { at: Date.now(), revs: revsOf(stored) }
         await core.listeners.refresh(c, stored)
         core.indexes.refresh(stored)
         return stored
       })
       refreshing = next
       return next
+    },
+    async look(c) {
+      if (Date.now() - looked.at < lookMs) return
+      looked = { ...looked, at: Date.now() }
+      if (revsOf(await components.revs(c)) !== looked.revs) await core.refresh(c)
     },
     reopen(c) {
       core.listeners.forgetAll()
