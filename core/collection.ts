@@ -265,9 +265,12 @@ export class Collection {
       const next = applyUpdate(view, parsed)
       const copied = copyIn(next, this.#core.data.capabilities.refuses) as Doc, fault = ownFault(copied)
       if (fault !== undefined) return { refused: fault }
+      if (has(view, '_fold') && !has(copied, '_fold')) return { refused: { code: 'INVALID_ARGUMENT', reason: '_fold cannot be removed; set "train" or "valid"', path: '_fold' } }
       const checked = await this.#check(copied)
-      // A schema's transformations belong to inserts; here it only checks.
-      return 'refused' in checked ? checked : { doc: copied }
+      // A schema that takes other types than it gives cannot check what it gave: where it refuses the row as it was too, it says nothing of the change.
+      if ('refused' in checked) return 'refused' in await this.#check(view) ? { doc: copied } : checked
+      const given = Object.entries(checked.doc).filter(([field]) => !has(copied, field) || !same(view[field], copied[field]))
+      return { doc: { ...copied, ...Object.fromEntries(given) } }
     }))
   }
 

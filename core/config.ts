@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Config, Log } from './api.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
-import { redact } from './uri.ts'
+import { redact, redactUri } from './uri.ts'
 
 /** Helps an editor with the config file; gives back what it is given. */
 export function defineConfig(config: Config): Config {
@@ -74,7 +74,7 @@ function check(config: object, where: string, prefix = ''): void {
       throw new InlayError('CONFIG_INVALID', `The key ${quote(key)} of ${where} is not known. Known: ${known.join(', ')}.`)
     }
     if (value === undefined) continue
-    if (!rule.is(value)) throw new InlayError('CONFIG_INVALID', `The key ${quote(key)} of ${where} is ${typeof value === 'string' ? quote(redact(value)) : redact(quote(value))}; ${rule.expected} is expected.`)
+    if (!rule.is(value)) throw new InlayError('CONFIG_INVALID', `The key ${quote(key)} of ${where} is ${typeof value === 'string' ? quote(redactUri(value)) : redact(quote(value))}; ${rule.expected} is expected.`)
     if (nested.has(key)) check(value as object, where, `${key}.`)
   }
 }

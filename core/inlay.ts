@@ -127,6 +127,7 @@ class Inlay {
         const rate = new Rate(options.onProgress)
         const run = await core.listeners.run(current, current.target, ctx, { which: 'failed', onRows: (r) => rate.report(r.done + r.failed, undefined, r.failed) })
         for (const l of this.declarations.withDownstream(name)) if (l.name !== name) await core.listeners.run(l, l.target, ctx)
+        await this.declarations.switchOver(ctx)
         return { done: run.done + run.same, failed: run.failed, pending: run.pending }
       }),
     }

@@ -14,7 +14,7 @@ import { plain } from './middleware.ts'
 import { Functions, type ModelParts } from './model.ts'
 import type { Plugins } from './plugins.ts'
 import { rowArtifacts } from './row-artifacts.ts'
-import { identityOfUri, redact } from './uri.ts'
+import { identityOfUri, redact, redactUri } from './uri.ts'
 import { Copies, memoryVectors } from './vectors.ts'
 
 /** The core with what models are made of. */
@@ -33,7 +33,7 @@ export class Connections {
 
   async open(uri: string, ctx: Ctx): Promise<{ readonly connection: Connection; readonly plugin: Plugin; readonly guard: Guard }> {
     const plugin = await this.plugins.forUri(uri)
-    if (plugin.connect === undefined) throw new InlayError('PLUGIN_INCOMPATIBLE', `The plugin ${quote(plugin.name)} names the scheme of ${quote(redact(uri))} but cannot connect.`)
+    if (plugin.connect === undefined) throw new InlayError('PLUGIN_INCOMPATIBLE', `The plugin ${quote(plugin.name)} names the scheme of ${quote(redactUri(uri))} but cannot connect.`)
     const id = `${plugin.name}\n${(plugin.identify ?? identityOfUri)(uri)}`, there = this.#opened.get(id)
     if (there !== undefined) return there
     const classify = plugin.classify?.bind(plugin) ?? (() => undefined)
@@ -45,10 +45,10 @@ export class Connections {
       const known = classify(error)
       const code = known?.code ?? 'UNAVAILABLE', advice = code === 'UNAVAILABLE' ? 'Is the server running, and are host and port right?' : 'Are host, port, database and credentials of the URI right?'
       // Some errors carry the URI as it was given.
-      const cause = redact(inspect(error)) === inspect(error) ? { cause: error } : {}
-      throw new InlayError(code, `${quote(redact(uri))} cannot be opened: ${redact(messageOf(error))}. ${advice}`, { ...cause, retryable: known?.retryable ?? true })
+      const cause = redact(inspect(error)) === inspect(error) && !(uri.includes('@') && inspect(error).includes(uri)) ? { cause: error } : {}
+      throw new InlayError(code, `${quote(redactUri(uri))} cannot be opened: ${redact(messageOf(error).replaceAll(uri, redactUri(uri)))}. ${advice}`, { ...cause, retryable: known?.retryable ?? true })
     }
-    const opened = { connection, plugin, guard: { name: redact(uri), closed: false, classify } }
+    const opened = { connection, plugin, guard: { name: redactUri(uri), closed: false, classify } }
     this.#opened.set(id, opened)
     return opened
   }
@@ -69,11 +69,11 @@ const lookMs = 1000
 export async function openCore(config: Resolved, life: Life, connections: Connections): Promise<OpenedCore> {
   const ctx = life.ctx(undefined)
   const main = await connections.open(config.data, ctx)
-  if (main.connection.data === undefined) throw new InlayError('CONFIG_INVALID', `${quote(redact(config.data))} keeps no rows; "data" needs a database.`)
+  if (main.connection.data === undefined) throw new InlayError('CONFIG_INVALID', `${quote(redactUri(config.data))} keeps no rows; "data" needs a database.`)
   const elsewhere = (uri: string | undefined): Promise<typeof main> => (uri === undefined || uri === 'data' ? Promise.resolve(main) : connections.open(uri, ctx))
   const artifactsAt = await elsewhere(config.artifacts), vectorsAt = await elsewhere(config.vectors)
-  if (vectorsAt !== main && vectorsAt.connection.vectors?.capabilities.place === 'slot') throw new InlayError('CONFIG_INVALID', `${quote(redact(config.vectors!))} searches vectors where its own rows lie, so it cannot hold those of another database. Leave "vectors" out, or use "memory:".`)
-  if (artifactsAt !== main && artifactsAt.connection.artifacts === undefined) throw new InlayError('CONFIG_INVALID', `${quote(redact(config.artifacts!))} keeps no artifacts. Use "file:./folder", or leave "artifacts" out.`)
+  if (vectorsAt !== main && vectorsAt.connection.vectors?.capabilities.place === 'slot') throw new InlayError('CONFIG_INVALID', `${quote(redactUri(config.vectors!))} searches vectors where its own rows lie, so it cannot hold those of another database. Leave "vectors" out, or use "memory:".`)
+  if (artifactsAt !== main && artifactsAt.connection.artifacts === undefined) throw new InlayError('CONFIG_INVALID', `${quote(redactUri(config.artifacts!))} keeps no artifacts. Use "file:./folder", or leave "artifacts" out.`)
   const rawArtifacts = artifactsAt.connection.artifacts ?? rowArtifacts(main.connection.data)
   const parts = assemble({
     data: main.connection.data, artifacts: rawArtifacts, vectors: vectorsAt.connection.vectors ?? memoryVectors(), log: redacting(config.log),

@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url'
 import type { Plugin } from './contract.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
 import { memory } from './memory.ts'
-import { redact, schemeOf } from './uri.ts'
+import { redactUri, schemeOf } from './uri.ts'
 
 /** What a package of plugins offers, loaded when first needed. */
 export interface PluginEntry {
@@ -26,7 +26,7 @@ export class Plugins {
   async forUri(uri: string): Promise<Plugin> {
     const scheme = schemeOf(uri)
     const entry = this.#entries.find((e) => e.schemes?.includes(scheme))
-    if (entry === undefined) throw new InlayError('PLUGIN_NOT_FOUND', `No plugin handles "${scheme}:" of ${quote(redact(uri))}. Known schemes: ${[...new Set(this.#entries.flatMap((e) => e.schemes ?? []))].sort().join(', ')}. Add the plugin to "plugins" in your config.`)
+    if (entry === undefined) throw new InlayError('PLUGIN_NOT_FOUND', `No plugin handles "${scheme}:" of ${quote(redactUri(uri))}. Known schemes: ${[...new Set(this.#entries.flatMap((e) => e.schemes ?? []))].sort().join(', ')}. Add the plugin to "plugins" in your config.`)
     return entry.load()
   }
 

@@ -4,7 +4,7 @@ import { InlayError, quote } from './errors.ts'
 /** `postgres` of `postgres://…`, in lower case. */
 export function schemeOf(uri: string): string {
   const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):/.exec(uri)?.[1]
-  if (scheme === undefined) throw new InlayError('CONFIG_INVALID', `${quote(redact(uri))} is no database URI: a scheme such as "memory:", "pglite:./folder" or "postgres://host/database" is expected.`)
+  if (scheme === undefined) throw new InlayError('CONFIG_INVALID', `${quote(redactUri(uri))} is no database URI: a scheme such as "memory:", "pglite:./folder" or "postgres://host/database" is expected.`)
   return scheme.toLowerCase()
 }
 
@@ -22,4 +22,11 @@ export function identityOfUri(uri: string): string {
     // Unescaped '/', '?' or '#' in the password; digits before one of these are a port.
     .replace(/(:\/\/[^:/?#@]*):(?!\d+[,/?#]).*@/s, '$1@')
     .replace(/[?&](?:[A-Za-z0-9_.-]*(?:pass|secret|token)[A-Za-z0-9_.-]*|[A-Za-z0-9_.-]*key)=[^&#]*/gi, '')
+}
+
+/** A whole URI for a message: as `redact` gives it, and nothing before an @ when it is too malformed to tell what of it is a password. */
+export function redactUri(uri: string): string {
+  const scheme = /^[A-Za-z][A-Za-z0-9+.-]*:\/\//.exec(uri)?.[0]
+  if (!uri.includes('@') || (scheme !== undefined && !/[\s'"]/.test(uri))) return redact(uri)
+  return redact(`${scheme ?? ''}***${uri.slice(uri.lastIndexOf('@'))}`)
 }

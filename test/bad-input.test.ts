@@ -31,6 +31,13 @@ describe('opening', () => {
     ['postgres://user:secret@127.0.0.1:notaport/db', 'CONFIG_INVALID', ['127.0.0.1', 'Invalid URL', 'Are host, port']],
     ['pglite:', 'CONFIG_INVALID', ['names no folder', 'pglite:./folder']],
     ['file:./x', 'CONFIG_INVALID', ['keeps no rows']],
+    ['postgres//u:secret@h/x', 'CONFIG_INVALID', ['***@h/x', 'a scheme such as']],
+    ['u:secret@h/x', 'PLUGIN_NOT_FOUND', ['***@h/x']],
+    ['postgres://u: secret@127.0.0.1:1/x', 'UNAVAILABLE', ['postgres://***@127.0.0.1:1/x']],
+    ['postgres://u:secr/et@127.0.0.1:1/x', 'CONFIG_INVALID', ['127.0.0.1:1/x']],
+    ['pglite:./package.json', 'CONFIG_INVALID', ['package.json', 'not a file']],
+    ['pglite:./package.json/deeper', 'CONFIG_INVALID', ['deeper', 'not a file']],
+    ['pglite://u:secret@h/x', 'CONFIG_INVALID', ['pglite:./folder']],
   ] as const)('%s is refused with %s', async (uri, code, says) => {
     const error = await errorOf(() => inlay({ data: uri, config: false }))
     expect(error.code, error.message).toBe(code)

@@ -36,6 +36,7 @@ export default file
 function folderOf(uri: string): string {
   const path = uri.slice('file:'.length)
   if (path === '') throw new InlayError('CONFIG_INVALID', 'The URI "file:" names no folder. Write for example "file:./models".')
+  if (path.startsWith('//') && !path.startsWith('///')) throw new InlayError('CONFIG_INVALID', 'The URI "file://…" names a host. Write "file:./folder" or "file:///absolute/folder".')
   return path.startsWith('//') ? fileURLToPath(uri) : resolve(path)
 }
 

@@ -1,9 +1,9 @@
 /** The same SQL in this process, by PGlite. One instance per folder and process, locked against other processes. */
 import { mkdir, realpath } from 'node:fs/promises'
-import { basename, dirname, join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { PGlite, Transaction } from '@electric-sql/pglite'
-import { InlayError } from '../../core/errors.ts'
+import { InlayError, messageOf, quote } from '../../core/errors.ts'
 import { lockFolder } from './lock.ts'
 import type { Param, Sql, SqlRow } from './sql.ts'
 
@@ -26,14 +26,17 @@ export function folderOf(uri: string): string | undefined {
   const path = uri.slice('pglite:'.length)
   if (path === ':memory:') return undefined
   if (path === '') throw new InlayError('CONFIG_INVALID', 'The URI "pglite:" names no folder. Write "pglite:./folder", or "pglite::memory:" for a database that is lost with the process.')
+  if (path.startsWith('//') && !path.startsWith('///')) throw new InlayError('CONFIG_INVALID', 'The URI "pglite://…" names a host, but PGlite runs in this process. Write "pglite:./folder" or "pglite:///absolute/folder".')
   return path.startsWith('//') ? fileURLToPath(`file:${path}`) : resolve(path)
 }
 
 export async function connectEmbedded(uri: string): Promise<Sql> {
   const folder = folderOf(uri)
   if (folder === undefined) return open(await start(undefined), async (started) => { await started.close() })
-  await mkdir(dirname(folder), { recursive: true })
-  const path = await realpath(folder).catch(async () => join(await realpath(dirname(folder)), basename(folder)))
+  await mkdir(folder, { recursive: true }).catch((cause: unknown) => {
+    throw new InlayError('CONFIG_INVALID', `The folder ${quote(folder)} of "pglite:" cannot be used: ${messageOf(cause)}. Give a folder that can be written, not a file.`, { cause })
+  })
+  const path = await realpath(folder)
   const shared = folders.get(path) ?? { opened: (closing.get(path) ?? Promise.resolve()).then(() => start(path)), uses: 0 }
   shared.uses++
   folders.set(path, shared)
