@@ -30,7 +30,7 @@ describe('opening', () => {
     ['postgres://user:secret@127.0.0.1:1/db', 'UNAVAILABLE', ['127.0.0.1:1', 'ECONNREFUSED', 'Is the server running']],
     ['postgres://user:secret@127.0.0.1:notaport/db', 'CONFIG_INVALID', ['127.0.0.1', 'Invalid URL', 'Are host, port']],
     ['pglite:', 'CONFIG_INVALID', ['names no folder', 'pglite:./folder']],
-    ['file:./x', 'CONFIG_INVALID', ['keeps no rows']],
+    [`file:${join(tmpdir(), 'inlay-no-rows')}`, 'CONFIG_INVALID', ['keeps no rows']],
     ['postgres//u:secret@h/x', 'CONFIG_INVALID', ['***@h/x', 'a scheme such as']],
     ['u:secret@h/x', 'PLUGIN_NOT_FOUND', ['***@h/x']],
     ['postgres://u: secret@127.0.0.1:1/x', 'UNAVAILABLE', ['postgres://***@127.0.0.1:1/x']],
