@@ -388,7 +388,7 @@ function writeOf(row: Row, old: Doc, next: Doc, content: Map<string, Uint8Array>
 
 function withIds(error: unknown, ids: readonly string[]): unknown {
   if (ids.length === 0) return error
-  if (!InlayError.is(error)) return new InlayError('INVALID_ARGUMENT', `The source of the insert failed after ${ids.length} rows were written, whose ids are in details.ids: ${messageOf(error)}`, { cause: error, details: { ids } })
+  if (!InlayError.is(error)) return new InlayError('INVALID_ARGUMENT', `The call failed after ${ids.length} rows were written, whose ids are in details.ids: ${messageOf(error)}. Mend the source or the function that failed, and repeat the call for the other rows.`, { cause: error, details: { ids } })
   if ('ids' in error.details) return error
   return new InlayError(error.code, error.message, { retryable: false, details: { ...error.details, ids }, cause: error })
 }

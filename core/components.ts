@@ -20,7 +20,7 @@ export interface Component {
 /** What `show` says of a component's version. */
 export interface Shown { readonly kind: string; readonly name: string; readonly version: number }
 
-export const componentsCollection = '_components'
+const componentsCollection = '_components'
 const attempts = 50
 
 /** Names of components may stand in paths and tables; those of collections and fields are the user's and may be anything. */

@@ -56,7 +56,7 @@ export async function resolveConfig(given: string | Config | undefined, env: Rea
 }
 
 /** Warnings and errors to stderr. */
-export const stderrLog: Log = {
+const stderrLog: Log = {
   warn: (message) => { process.stderr.write(`inlay: ${redact(message)}\n`) },
   error: (message) => { process.stderr.write(`inlay: ${redact(message)}\n`) },
 }

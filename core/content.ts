@@ -63,18 +63,7 @@ export async function writeContent(artifacts: ArtifactStore, found: ReadonlyMap<
 
 /** Rows in parts whose large bytes may be held at once. */
 export function* byContent<R extends { readonly doc: Doc }>(rows: readonly R[]): Iterable<readonly R[]> {
-  let part: R[] = [], total = 0
-  for (const row of rows) {
-    const bytes = referencesOf(row.doc).reduce((sum, r) => sum + r.bytes, 0)
-    if (part.length > 0 && total + bytes > pageBytes) {
-      yield part
-      part = []
-      total = 0
-    }
-    part.push(row)
-    total += bytes
-  }
-  if (part.length > 0) yield part
+  yield* bounded(rows, (row) => referencesOf(row.doc).reduce((sum, r) => sum + r.bytes, 0))
 }
 
 /** The documents with their large bytes in place, fetched in bounded trips. `name` names a document in errors. */
@@ -83,8 +72,8 @@ export async function hydrate(artifacts: ArtifactStore, docs: readonly Doc[], na
   if (references.every((r) => r.length === 0)) return docs
   const wanted = new Map(references.flat().map((r) => [r.artifact, r.bytes]))
   const got = new Map<string, Uint8Array>()
-  for (const ids of bounded([...wanted])) {
-    for await (const { id, bytes } of artifacts.readMany(ids, ctx)) {
+  for (const part of bounded([...wanted], ([, bytes]) => bytes)) {
+    for await (const { id, bytes } of artifacts.readMany(part.map(([id]) => id), ctx)) {
       if (sha256(bytes) === id) got.set(id, bytes)
     }
   }
@@ -100,16 +89,18 @@ export async function hydrate(artifacts: ArtifactStore, docs: readonly Doc[], na
   })
 }
 
-function* bounded(wanted: readonly (readonly [string, number])[]): Iterable<readonly string[]> {
-  let ids: string[] = [], total = 0
-  for (const [id, bytes] of wanted) {
-    if (ids.length > 0 && total + bytes > pageBytes) {
-      yield ids
-      ids = []
+/** Items in order, in parts of at most `pageBytes`; a larger one stands alone. */
+function* bounded<T>(items: readonly T[], bytesOf: (item: T) => number): Iterable<readonly T[]> {
+  let part: T[] = [], total = 0
+  for (const item of items) {
+    const bytes = bytesOf(item)
+    if (part.length > 0 && total + bytes > pageBytes) {
+      yield part
+      part = []
       total = 0
     }
-    ids.push(id)
+    part.push(item)
     total += bytes
   }
-  if (ids.length > 0) yield ids
+  if (part.length > 0) yield part
 }

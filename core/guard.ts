@@ -46,6 +46,7 @@ export function race<T>(work: Promise<T>, ctx: Ctx): Promise<T> {
   const { signal } = ctx
   return new Promise((done, fail) => {
     const stop = (): void => fail(aborted(signal))
+    if (signal.aborted) stop()                                             // its event is over
     signal.addEventListener('abort', stop, { once: true })
     work.then(done, fail).finally(() => signal.removeEventListener('abort', stop))
   })

@@ -341,7 +341,7 @@ export class Listeners {
 export function isRemoved(component: Component): boolean {
   return component.kind === 'listener' && (component.state as unknown as ListenerState).removed === true
 }
-export function emptyRun(): Run {
+function emptyRun(): Run {
   return { done: 0, same: 0, skipped: 0, failed: 0, pending: 0 }
 }
 function add(outputs: Outputs, run: Run): void {

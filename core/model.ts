@@ -122,7 +122,7 @@ function onlyTensor(name: string, outputs: Readonly<Record<string, Tensor>>): Te
 }
 
 /** A model's output as it is stored, or the error of its row. Vectors have the declared length and finite numbers. */
-export function checkOutput(value: unknown, shape: Shape, refuses: readonly string[]): Value | Error {
+function checkOutput(value: unknown, shape: Shape, refuses: readonly string[]): Value | Error {
   if (shape.kind !== 'vector') {
     try {
       return copyIn(value, refuses)

@@ -39,7 +39,7 @@ export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: 
     const refused: Key[] = []
     let settling: Promise<void> = Promise.resolve()
     try {
-      for await (const rows of inChunks(ahead(data.rows(work.slot, which, todo, ctx)), options.chunk)) {
+      for await (const rows of rowsInChunks(ahead(data.rows(work.slot, which, todo, ctx)), options.chunk)) {
         const outcomes = await outcomesOf(work, rows, ctx, { known, again: which === 'failed' })
         await settling
         settling = settle(data, work, rows, outcomes, ctx, run, known).then((keys) => { refused.push(...keys); options.onRows?.(run) })
@@ -125,7 +125,7 @@ async function* ahead<T>(batches: AsyncIterable<T>): AsyncIterable<T> {
   }
 }
 
-async function* inChunks(batches: AsyncIterable<readonly Row[]>, size: number | undefined): AsyncIterable<readonly Row[]> {
+async function* rowsInChunks(batches: AsyncIterable<readonly Row[]>, size: number | undefined): AsyncIterable<readonly Row[]> {
   for await (const rows of batches) {
     for (let i = 0; i < rows.length; i += size ?? rows.length) yield rows.slice(i, i + (size ?? rows.length))
   }

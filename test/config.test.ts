@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { resolveConfig } from '../core/config.ts'
+import { race } from '../core/guard.ts'
 import type { Middleware, Plugin } from '../core/contract.ts'
 import { memory } from '../core/memory.ts'
 import { redact } from '../core/uri.ts'
@@ -102,4 +103,8 @@ describe('opening', () => {
     expect(lines).toEqual([expect.stringContaining('declared twice with different code'), expect.stringContaining('other code than when its model was added')])
     await db.close()
   })
+})
+
+it('a call that is stopped before it waits does not wait', async () => {
+  await expect(race(new Promise(() => {}), { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' })
 })

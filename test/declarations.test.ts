@@ -116,6 +116,8 @@ describe.each(backends)('$name', (backend) => {
     await expect(handle.predict(['a'], { signal: AbortSignal.timeout(30) })).rejects.toMatchObject({ code: 'TIMEOUT' })
     await expect(db.add(listener({ model: stuck, on: 'docs', key: 'text' }), { signal: AbortSignal.timeout(30) })).rejects.toMatchObject({ code: 'TIMEOUT' })
     await expect(docs.insert({ _id: 'b', text: 'b' }, { signal: AbortSignal.timeout(60) })).rejects.toMatchObject({ details: { ids: ['b'] } })
+    const late = new AbortController(), slow = docs.insert((async function* () { yield { text: 'y' }; late.abort() })(), { signal: late.signal })      // stopped before the model is asked
+    await expect(slow).rejects.toMatchObject({ code: 'ABORTED' })
     async function* silent(): AsyncGenerator<Docs> {
       yield { text: 'x' }
       await new Promise(() => {})
