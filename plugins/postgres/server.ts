@@ -14,6 +14,8 @@ export async function connectServer(uri: string): Promise<Sql> {
   const config = { connectionString: uri, types: { getTypeParser: () => (value: unknown) => value }, connectionTimeoutMillis: connectMs }
   const pool: Pool = new pg.Pool({ ...config, max: connections, application_name: 'inlay', allowExitOnIdle: true } as never)
   pool.on('error', () => {})                                               // an idle connection that breaks is replaced when it is needed
+  // Between the pool's listener and ours there is a moment without one, and an error that nobody listens to ends the process.
+  pool.on('connect', (client) => { client.on('error', () => {}) })
 
   /** Tells the server to stop what the client runs. The client is not used by others before this has ended, so nothing else is hit. */
   const cancel = async (client: PoolClient): Promise<void> => {
