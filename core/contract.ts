@@ -24,13 +24,19 @@ export interface Ctx { readonly signal: AbortSignal }
 /** How an output is stored: typed where the database has the type, else as JSON. */
 export type Shape = { readonly kind: 'boolean' | 'number' | 'string' | 'bytes' | 'json' } | { readonly kind: 'vector'; readonly dims: number }
 
-/** Inlay's own collections are key + rev + document. An attached one keeps its columns, which `fields` lists. */
+/**
+ * Inlay's own collections are key + rev + document. An attached one is a table, collection or file that somebody else made: keys, columns and what lies in
+ * them stay as they are, and its documents have a field for each column. What a Value cannot hold (a wide decimal, a geometry) reads as text and is refused
+ * in a write. A row of it may be inserted without key, where the database makes keys.
+ */
 export interface Collection {
   readonly name: string
-  readonly attached: boolean
-  readonly fields?: Readonly<Record<string, Shape>>
-  /** `none`: foreign writes are found by a scan only. */
+  /** The name of what is attached, as the user wrote it; false: Inlay's own. */
+  readonly attached: string | false
+  /** `notify`: `watch` reports foreign writes, and `create` installs what that needs. `none`: they are found by a scan only, and `watch` need not report anything. */
   readonly track: 'notify' | 'none'
+  /** In `list`: its rows cannot be written. */
+  readonly readOnly?: true
 }
 /**
  * The address of one derived value: (listener, identity of its model). A changed model is another slot, so no write asks for a version.
@@ -127,9 +133,10 @@ export type Outcome = { readonly key: Key; readonly rev: Rev; readonly hash: str
 /** How a slot stands. `rows`: selected rows whose upstream has values; of these `missing` have no mark, `stale` one of another rev, `failed` an error.
  *  `orphaned`: outputs that `prune` would remove. */
 export interface Tally { readonly rows: number; readonly missing: number; readonly stale: number; readonly failed: number; readonly orphaned: number }
-/** Keys whose row may have changed or gone. Repeated until `done`; order and duplicates do not matter. `all`: changes were lost; core compares
- *  the hashes of all rows (`rows(slot, 'all')`), because 'stale' would not find them. */
-export interface Notice { readonly keys: readonly Key[] | 'all'; done(ctx: Ctx): Promise<void> }
+/** Keys whose row may have changed or gone. Order and duplicates do not matter. `done` says that core has done its work: notices without it may come again.
+ *  `stale`: some notices were lost, and `rows(slot, 'stale')` finds what they told. `all`: changes were lost that gave no new rev; core compares the hashes of
+ *  all rows (`rows(slot, 'all')`), because 'stale' would not find them. */
+export interface Notice { readonly keys: readonly Key[] | 'stale' | 'all'; done(ctx: Ctx): Promise<void> }
 
 /** What a database can do, as data. Opening may only narrow it. Core derives from it what is pushed down, done in core or refused; the suite its skips. */
 export interface DataCapabilities {
@@ -140,11 +147,13 @@ export interface DataCapabilities {
   /** What was written is there after `close` and connecting again. */
   readonly durable: boolean
   readonly writers: 'many' | 'one-process'
+  /** Collections, tables or files of others can be attached. */
+  readonly attaches: boolean
   /** Whose changes `watch` reports: nobody's, Inlay's, everybody's. */
   readonly notices: 'none' | 'own' | 'all'
   /** A done write gives its row the rev `as` of the operation, where there is one. Without, core guesses by content after a lost answer. */
   readonly givenRevs: boolean
-  /** A write by another program gives the row a new rev. */
+  /** A write by another program gives the row a new rev by itself. Otherwise `watch` gives it one, shortly after; until then the row bears the old one. */
   readonly foreign: boolean
   /** Values it cannot hold: refused with their path, before any I/O. */
   readonly refuses: readonly ('nul' | 'int64')[]
@@ -159,9 +168,12 @@ export interface DataCapabilities {
 /** One database: rows, and the values derived from them. */
 export interface Datalayer {
   readonly capabilities: DataCapabilities
-  /** Idempotent, also when two processes do it at once; another shape: CONFLICT. */
+  /** Idempotent, also when two processes do it at once; one of that name that is attached to something else, or to nothing: CONFLICT. Attaching: NOT_FOUND where
+   *  there is nothing of that name, UNSUPPORTED with the reason where it has no key or cannot be attached; an attached one may be created again with another `track`. */
   create(collection: Collection, ctx: Ctx): Promise<void>
-  /** With its slots. Nothing there: no error. */
+  /** What `create` would install in what belongs to others and does not find there: SQL, or a sentence, each. Absent: nothing is ever installed. */
+  installs?(collection: Collection, ctx: Ctx): Promise<readonly string[]>
+  /** With its slots. Of an attached collection only what is Inlay's goes, all of it; its rows stay as they are. Nothing there: no error. */
   drop(name: string, ctx: Ctx): Promise<void>
   list(ctx: Ctx): Promise<readonly Collection[]>
   /** One result per operation, in order; no key twice (core splits). Each operation is atomic; a bad one never fails the others. `put` without `rev` inserts
@@ -184,6 +196,8 @@ export interface Datalayer {
   settle(slot: Slot, outcomes: readonly Outcome[], ctx: Ctx): Promise<readonly Key[]>
   /** Removes outputs whose row is gone or no longer selected, or whose upstream output is failed, none or gone; returns how many rows lost theirs. */
   prune(slot: Slot, keys: readonly Key[] | 'all', ctx: Ctx): Promise<number>
+  /** Reports changes, and every watcher all of them, from now on until the signal; the first notice comes at once, with what is to be looked at for what was
+   *  missed before. Inlay's own settles give none. Where `foreign` is false, it first gives foreign writes their new rev. */
   watch?(collection: string, ctx: Ctx): AsyncIterable<Notice>
   native?(statement: unknown, ctx: Ctx): Promise<unknown>
 }

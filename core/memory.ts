@@ -18,7 +18,7 @@ interface Store {
 const pageRows = 500
 const named = new Map<string, Store>()
 const capabilities: DataCapabilities = Object.freeze({
-  filters: ['and', 'or', 'not', 'eq', 'lt', 'lte', 'gt', 'gte', 'in', 'null', 'exists', 'prefix', 'keys'] as const, order: true, durable: false, writers: 'one-process', notices: 'none', givenRevs: true, foreign: false,
+  filters: ['and', 'or', 'not', 'eq', 'lt', 'lte', 'gt', 'gte', 'in', 'null', 'exists', 'prefix', 'keys'] as const, order: true, durable: false, writers: 'one-process', attaches: false, notices: 'none', givenRevs: true, foreign: false,
   refuses: [], loses: [], limits: {}, notes: ['Rows live as long as the process.'],
 } as const)
 
@@ -117,7 +117,7 @@ function datalayer(store: Store): Datalayer {
     capabilities,
     async create(collection) {
       const there = store.collections.get(collection.name)
-      if (there !== undefined && there.of.attached !== collection.attached) throw new InlayError('CONFLICT', `The collection ${quote(collection.name)} exists with another shape. Choose another name, or drop it first.`)
+      if (collection.attached !== false) throw new InlayError(there === undefined ? 'UNSUPPORTED' : 'CONFLICT', `The collection ${quote(collection.name)} cannot be attached to ${quote(collection.attached)}: ${there === undefined ? 'memory holds nothing that others made' : 'it is one of Inlay\'s own'}.`)
       if (there === undefined) store.collections.set(collection.name, { of: collection, rows: new Map() })
     },
     async drop(name) {

@@ -6,7 +6,7 @@ import { conformance, ruleIds } from './conformance/index.ts'
 import { around, deepMap } from './mutants/mutant.ts'
 
 const capabilities: DataCapabilities = {
-  filters: ['keys'], order: false, durable: false, writers: 'one-process', notices: 'none', givenRevs: false, foreign: false, refuses: ['nul', 'int64'], loses: ['field-order', 'negative-zero'],
+  filters: ['keys'], order: false, durable: false, writers: 'one-process', attaches: false, notices: 'none', givenRevs: false, foreign: false, refuses: ['nul', 'int64'], loses: ['field-order', 'negative-zero'],
   limits: { ops: 50, keys: 40, docBytes: 200_000, nameBytes: 63, keyBytes: 512, dims: 200 }, notes: ['Fields lose their order.', '-0 is read as 0.', 'Rows live as long as the process.'],
 }
 const lossy = (value: Value): Value => (typeof value === 'number' ? value + 0 : typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => compareStrings(a, b))) as Doc : value)

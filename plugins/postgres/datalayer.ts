@@ -17,7 +17,7 @@ interface Source { readonly from: string; readonly key: string; readonly rev: st
 export function capabilitiesOf(place: Place): DataCapabilities {
   return Object.freeze({
     filters: ['and', 'or', 'not', 'eq', 'lt', 'lte', 'gt', 'gte', 'in', 'null', 'exists', 'prefix', 'keys'] as const, order: false, durable: true,
-    writers: place.sql.server.startsWith('PGlite') ? 'one-process' : 'many', notices: 'none', givenRevs: true, foreign: true,
+    writers: place.sql.server.startsWith('PGlite') ? 'one-process' : 'many', attaches: false, notices: 'none', givenRevs: true, foreign: true,
     refuses: ['nul'] as const, loses: ['field-order'] as const, limits: { ops: 5000, keys: 20_000, dims: maxDims, nameBytes: 63, keyBytes: 2000 },
     notes: [
       'jsonb keeps no order of fields; it matters only when a sort compares two objects.', 'Text cannot hold the NUL character.',

@@ -19,12 +19,12 @@ import { queries } from './queries.ts'
 import { rows } from './rows.ts'
 import type { Rule } from './rule.ts'
 import { slots } from './slots.ts'
-import { Subject, type Settings } from './subject.ts'
+import { Subject, type Foreign, type Settings } from './subject.ts'
 import { values } from './values.ts'
 import { vectors } from './vectors.ts'
 
 export type { Need, Rule } from './rule.ts'
-export { Subject, type Settings } from './subject.ts'
+export { Subject, type Foreign, type ForeignRow, type Place, type Settings } from './subject.ts'
 
 export type Area = 'lifecycle' | 'values' | 'rows' | 'queries' | 'slots' | 'engine' | 'vectors' | 'artifacts' | 'aliasing' | 'concurrency' | 'cancellation'
 /** Every rule, by the part of the contract that it belongs to. */
@@ -43,13 +43,15 @@ export interface ConformanceOptions {
   readonly cases?: number
   /** Of the random tests. Default 1. */
   readonly seed?: number
+  /** A client of the same database that knows nothing of Inlay. Needed where the capabilities say `attaches`, `foreign`, or notices of `all`. */
+  readonly foreign?: (subject: Subject) => Promise<Foreign>
   /** Default: the plugin's name. */
   readonly name?: string
 }
 
 /** Declares the suite's tests for a plugin. Call it at the top of a vitest file. */
 export function conformance(plugin: Plugin, options: ConformanceOptions): void {
-  const settings: Settings = { cases: options.cases ?? 300, seed: options.seed ?? 1 }
+  const settings: Settings = { cases: options.cases ?? 300, seed: options.seed ?? 1, ...(options.foreign === undefined ? {} : { foreign: options.foreign }) }
   let uri: string | undefined
   describe(`${options.name ?? plugin.name} conforms`, () => {
     for (const area of options.areas ?? Object.keys(areas) as Area[]) {

@@ -16,7 +16,29 @@ export interface Settings {
   /** Random filters of each differential test. */
   readonly cases: number
   readonly seed: number
+  readonly foreign?: (subject: Subject) => Promise<Foreign>
 }
+/** A collection of Inlay's, or what somebody else made. */
+export type Place = { readonly own: string } | { readonly source: string }
+/** Another program's client of the same database, which knows nothing of Inlay: what a plugin that attaches, or that says something about the writes of others, gives the suite. */
+export interface Foreign {
+  /** The kinds of keys that tables of others have here: `text`, `uuid`, `int8`, … */
+  readonly keys: readonly string[]
+  /** Makes a table or collection with a key of that kind, a text `t`, a number `n`, and these rows. Gives what `attached` takes, and the rows' keys as Inlay writes them. */
+  table(kind: string, rows: readonly ForeignRow[]): Promise<{ readonly source: string; readonly keys: readonly Key[] }>
+  insert(at: Place, row: ForeignRow): Promise<Key>
+  /** Sets `n`, by the least statement. */
+  set(at: Place, key: Key, n: number): Promise<void>
+  /** Writes the whole row, whatever else it holds. */
+  replace(at: Place, key: Key, row: ForeignRow): Promise<void>
+  remove(at: Place, key: Key): Promise<void>
+  /** `t` and `n` of every row, by key as Inlay writes it. */
+  read(at: Place): Promise<ReadonlyMap<Key, ForeignRow>>
+  /** Names of what is not `table`'s or its rows' own in the table or beside it: triggers, functions, tables, fields. */
+  leftovers(source: string): Promise<readonly string[]>
+  close(): Promise<void>
+}
+export interface ForeignRow { readonly t: string | null; readonly n: number | null }
 /** What a connection gives, behind core's guards, with core's defaults for what is absent. */
 export interface Parts {
   readonly connection: Connection
@@ -39,6 +61,7 @@ export class Subject {
   readonly ctx: Ctx = live
   #parts: Parts
   #others: Connection[] = []
+  #foreigners: Foreign[] = []
   #inlay: Promise<Inlay> | undefined
   #made = new Map<string, Promise<unknown>>()
   #names = 0
@@ -96,6 +119,16 @@ export class Subject {
     await (await this.#inlay)?.close()
     this.#inlay = undefined
   }
+  /** The other program. */
+  foreign(): Promise<Foreign> {
+    const { foreign } = this.settings
+    if (foreign === undefined) throw new Error('This plugin attaches collections, or says something about the writes of others: give conformance() the option "foreign".')
+    return this.once('foreign', async () => {
+      const opened = await foreign(this)
+      this.#foreigners.push(opened)
+      return opened
+    })
+  }
   /** Makes what several rules of an area share. */
   once<T>(what: string, make: () => Promise<T>): Promise<T> {
     const made = (this.#made.get(what) ?? make()) as Promise<T>
@@ -106,6 +139,7 @@ export class Subject {
   /** Drops all collections of the namespace and closes all connections. */
   async close(): Promise<void> {
     await this.#closeInlay()
+    for (const foreign of this.#foreigners) await foreign.close()
     for (const other of this.#others) await other.close()
     try {
       for (const { name } of await this.data.list(this.ctx)) await this.data.drop(name, this.ctx)
