@@ -55,6 +55,8 @@ export interface Slot {
   readonly upstream: readonly string[]
   readonly shape: Shape
   readonly many: boolean
+  /** `<key>.<model>`: where people find the outputs, in a view `<collection>_view` of all columns or fields with `_outputs.<label>`. Of two slots of one label the one opened last is shown. Absent: not shown. */
+  readonly label?: string
 }
 
 /** Already split: no dots to parse. With `slot`, the path starts inside that slot's output. */
