@@ -124,6 +124,11 @@ export interface CollectionOptions<T, I = T> {
   readonly schema?: StandardSchemaV1<I, T>
   /** Share of rows that get `_fold: 'valid'`, and its seed. Default 0.05 and 0. */
   readonly fold?: { readonly valid?: number; readonly seed?: number }
+  /** A table, collection or file that somebody else made: `public.users`, `./events.parquet`. Its keys and columns stay as they are; `_id` is the text of its key, and `_fold` is
+   *  computed. Said once, it holds for every process. Default: a collection of Inlay's own. */
+  readonly attach?: string
+  /** With `attach`: `notify` installs what tells of the writes of others (`plan` shows it, `remove` takes it away); `none`, the default, leaves them to be found by `verify`. */
+  readonly track?: 'notify' | 'none'
 }
 
 type KeyOf<T, I> = { [K in keyof T]-?: NonNullable<T[K]> extends I ? K : never }[keyof T] & string
@@ -238,6 +243,16 @@ export interface ShownListener extends Shown {
   readonly reason?: string
 }
 
+/** What `show('collection')` says. */
+export interface ShownCollection {
+  readonly kind: 'collection'
+  readonly name: string
+  /** What it is attached to; absent: Inlay's own. */
+  readonly attached?: string
+  readonly track?: 'notify' | 'none'
+  readonly readOnly?: boolean
+}
+
 /** A database with its models. `await using db = await inlay(…)` closes it. */
 export interface Inlay {
   /** Name and version of the data database: "PostgreSQL 18.6, pgvector 0.8.6". */
@@ -253,9 +268,11 @@ export interface Inlay {
   load<I, O, K extends string>(spec: ListenerSpec<I, O, K>): Promise<ListenerHandle<O, K, I>>
   load<Q>(spec: IndexSpec<Q>): Promise<IndexHandle<Q>>
   show(kind: 'listener', name?: string): Promise<readonly ShownListener[]>
+  show(kind: 'collection', name?: string): Promise<readonly ShownCollection[]>
   show(kind?: ComponentKind, name?: string): Promise<readonly Shown[]>
-  /** With `keepOutputs`, a listener's outputs stay readable and are not kept up to date any more. */
-  remove(kind: ComponentKind, name: string, options?: { readonly version?: number; readonly force?: boolean; readonly keepOutputs?: boolean }): Promise<void>
+  /** With `keepOutputs`, a listener's outputs stay readable and are not kept up to date any more. Of an attached collection only what Inlay installed goes; one of
+   *  Inlay's own goes with its rows, and needs `force`. */
+  remove(kind: ComponentKind | 'collection', name: string, options?: { readonly version?: number; readonly force?: boolean; readonly keepOutputs?: boolean }): Promise<void>
   /** What `add` of these would do, and why; changes nothing. */
   plan(specs: readonly Spec<unknown>[], options?: Cancel): Promise<Plan>
   /** Compares outputs, marks, indexes and artifacts with the rows. */

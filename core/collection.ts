@@ -1,12 +1,12 @@
 /** Collections: documents are checked one by one, written in chunks, and their outputs brought up to date. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { v7 as uuid } from 'uuid'
-import type { Changed, Collection as CollectionOf, CollectionOptions, Fold, IndexHandle, Refused, Wait } from './api.ts'
+import type { Changed, Collection as CollectionOf, CollectionOptions, IndexHandle, Refused, Wait } from './api.ts'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
+import { foldBy } from './collections.ts'
 import type { Core } from './core.ts'
 import { externalise, writeContent } from './content.ts'
 import type { Ctx, Doc, Key, Row, Value, Write } from './contract.ts'
-import { sha256 } from './encoding.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
 import { Find } from './find.ts'
 import type { Outputs } from './listeners.ts'
@@ -22,7 +22,9 @@ const attempts = 100
 const longestPauseMs = 20
 const ownFields = ['_outputs', '_rev'] as const
 
-interface Insert { readonly index: number; readonly key: Key; readonly doc: Doc }
+/** A document to insert. Of an attached collection, the database may make the key. */
+interface Insert { readonly index: number; readonly key: Key | undefined; readonly doc: Doc }
+interface Inserted { readonly index: number; readonly key: Key; readonly doc: Doc; readonly rev: string }
 interface Tick { readonly docs: Copied[]; readonly written: Promise<readonly (Changed | { readonly error: unknown })[]> }
 interface Tallied { ids: string[]; refused: Refused[]; outputs: Outputs }
 
@@ -38,7 +40,6 @@ export class Collection {
   readonly name: string
   readonly #core: Core
   readonly #schema: StandardSchemaV1 | undefined
-  readonly #fold: { readonly valid: number; readonly seed: number }
   /** Single inserts of one tick, which are written together. */
   #tick: Tick | undefined
 
@@ -46,14 +47,23 @@ export class Collection {
     this.name = name
     this.#core = core
     this.#schema = options.schema
-    const { valid = 0.05, seed = 0 } = options.fold ?? {}
+    const { fold, attach, track } = options, { valid = 0, seed = 0 } = fold ?? {}
     if (!(valid >= 0 && valid <= 1) || !Number.isInteger(seed)) throw new InlayError('INVALID_ARGUMENT', `The fold of ${quote(name)} is { valid: ${quote(valid)}, seed: ${quote(seed)} }; a share from 0 to 1 and a whole number are expected.`)
-    this.#fold = { valid, seed }
+    if (attach !== undefined && (typeof attach !== 'string' || attach === '' || attach.includes('\0'))) throw new InlayError('INVALID_ARGUMENT', `The collection ${quote(name)} is to be attached to ${quote(attach)}; the name of a table, collection or file is expected.`)
+    if (track !== undefined && track !== 'notify' && track !== 'none') throw new InlayError('INVALID_ARGUMENT', `track of the collection ${quote(name)} is ${quote(track)}; "notify" or "none" is expected.`)
+    if (track !== undefined && attach === undefined) throw new InlayError('INVALID_ARGUMENT', `The collection ${quote(name)} has track, which goes with attach. Give { attach, track }, or neither.`)
+    core.collections.declare(name, { ...(fold === undefined ? {} : { fold: foldBy(fold) }), ...(attach === undefined ? {} : { attach }), ...(track === undefined ? {} : { track }) })
   }
 
   /** The public, typed face of it. */
   static of<T>(core: Core, name: string, options: CollectionOptions<T> | undefined): CollectionOf<T> {
     return new Collection(core, name, options as CollectionOptions<unknown>) as unknown as CollectionOf<T>
+  }
+
+  /** Before rows are changed. */
+  async #open(ctx: Ctx): Promise<void> {
+    const { attached, readOnly } = await this.#core.collections.open(this.name, ctx)
+    if (readOnly === true) throw new InlayError('UNSUPPORTED', `The collection ${quote(this.name)} cannot be written: it is attached to ${quote(attached)}, which is read only. Insert its rows into a collection of Inlay's own, or write it with what made it.`)
   }
 
   find(where?: Readonly<Record<string, unknown>>): Find {
@@ -143,7 +153,7 @@ export class Collection {
     return total
   }
 
-  async #outputsOf(inserted: readonly Insert[], options: Wait, ctx: Ctx): Promise<Outputs> {
+  async #outputsOf(inserted: readonly Inserted[], options: Wait, ctx: Ctx): Promise<Outputs> {
     if (options.wait !== false || this.#core.outputs === 'worker') return this.#outputs(inserted, ctx)
     const listeners = this.#core.listeners.of(this.name).filter((l) => l.state.active)
     this.#core.background(async (background) => { await this.#outputs(inserted, background) })
@@ -151,9 +161,9 @@ export class Collection {
   }
 
   /** A failed inference never rejects an insert: what could not be computed is pending. */
-  async #outputs(inserted: readonly (Insert & { readonly rev?: string })[], ctx: Ctx, each?: ReadonlyMap<Key, Outputs>): Promise<Outputs> {
-    const rows = inserted.map(({ key, doc, rev }): Row => ({ key, doc, rev: rev! }))
-    return this.#computed(rows.map((row) => row.key), ctx, () => this.#core.listeners.inserted(this.name, rows, ctx, each), each)
+  async #outputs(inserted: readonly Inserted[], ctx: Ctx, each?: ReadonlyMap<Key, Outputs>): Promise<Outputs> {
+    const rows = inserted.map(({ key, doc, rev }): Row => ({ key, doc, rev })), { listeners, collections } = this.#core
+    return this.#computed(rows.map((row) => row.key), ctx, () => (collections.attached(this.name) ? listeners.readBack(this.name, rows, ctx, each) : listeners.inserted(this.name, rows, ctx, each)), each)
   }
   async #computed(keys: readonly Key[], ctx: Ctx, work: () => Promise<Outputs>, each?: ReadonlyMap<Key, Outputs>): Promise<Outputs> {
     await this.#core.look(ctx).catch((error: unknown) => { if (ctx.signal.aborted) throw error })     // the rows are written: what is not known is not lost
@@ -193,7 +203,7 @@ export class Collection {
     for await (const doc of docs) yield this.#copy(doc)
   }
 
-  async #prepare(copied: Copied): Promise<{ readonly key: Key; readonly doc: Doc } | { readonly refused: Omit<Refused, 'index'> }> {
+  async #prepare(copied: Copied): Promise<{ readonly key: Key | undefined; readonly doc: Doc } | { readonly refused: Omit<Refused, 'index'> }> {
     if (copied.refused !== undefined) return { refused: copied.refused }
     const { _id: id, ...rest } = copied.doc, own = ownFault(rest)
     if (own !== undefined) return { refused: { ...own, ...(typeof id === 'string' ? { id } : {}) } }
@@ -201,8 +211,10 @@ export class Collection {
     if (fault !== undefined) return { refused: { code: 'INVALID_ARGUMENT', reason: fault, path: '_id', ...(typeof id === 'string' ? { id } : {}) } }
     const checked = await this.#check(rest)
     if ('refused' in checked) return { refused: { ...checked.refused, ...(typeof id === 'string' ? { id } : {}) } }
+    // The keys and columns of an attached collection are not ours.
+    if (this.#core.collections.attached(this.name)) return { key: id as Key | undefined, doc: checked.doc }
     const key = (id as Key | undefined) ?? uuid()
-    return { key, doc: checked.doc['_fold'] === undefined ? { ...checked.doc, _fold: this.#foldOf(key) } : checked.doc }
+    return { key, doc: checked.doc['_fold'] === undefined ? { ...checked.doc, _fold: this.#core.collections.foldOf(this.name)(key) } : checked.doc }
   }
 
   #keyFault(id: unknown): string | undefined {
@@ -229,31 +241,30 @@ export class Collection {
     }
   }
 
-  #foldOf(key: Key): Fold {
-    return Number.parseInt(sha256(`${this.#fold.seed}:${key}`).slice(0, 8), 16) / 2 ** 32 < this.#fold.valid ? 'valid' : 'train'
-  }
-
   /** Writes one chunk: content before rows, so that a row that is there can be read. */
-  async #write(copies: readonly Copied[], start: number, ctx: Ctx): Promise<{ readonly inserted: readonly (Insert & { readonly rev: string })[]; readonly refused: readonly Refused[] }> {
-    await this.#core.ensure(this.name, ctx)
+  async #write(copies: readonly Copied[], start: number, ctx: Ctx): Promise<{ readonly inserted: readonly Inserted[]; readonly refused: readonly Refused[] }> {
+    await this.#open(ctx)
+    const attached = this.#core.collections.attached(this.name)
     const refused: Refused[] = [], inserts: Insert[] = [], content = new Map<string, Uint8Array>(), keys = new Set<Key>()
     const clash = (index: number, id: Key): Refused => ({ index, id, code: 'ALREADY_EXISTS', reason: `a row with _id ${quote(id)} exists already; use replace or update to change it` })
     for (const [i, copied] of copies.entries()) {
       const prepared = await this.#prepare(copied), index = start + i
       if ('refused' in prepared) refused.push({ index, ...prepared.refused })
-      else if (keys.has(prepared.key)) refused.push(clash(index, prepared.key))
+      else if (prepared.key !== undefined && keys.has(prepared.key)) refused.push(clash(index, prepared.key))
       else {
-        keys.add(prepared.key)
-        inserts.push({ index, key: prepared.key, doc: externalise(prepared.doc, content) })
+        if (prepared.key !== undefined) keys.add(prepared.key)
+        inserts.push({ index, key: prepared.key, doc: attached ? prepared.doc : externalise(prepared.doc, content) })
       }
     }
     await writeContent(this.#core.artifacts, content, ctx)
-    const written = inserts.length === 0 ? [] : await this.#core.data.write(this.name, inserts.map(({ key, doc }): Write => ({ kind: 'insert', key, doc })), ctx)
-    const inserted: (Insert & { readonly rev: string })[] = []
-    for (const [i, { status, rev, reason }] of written.entries()) {
-      const insert = inserts[i]!
-      if (status === 'done') inserted.push({ ...insert, rev: rev! })
-      else refused.push(status === 'exists' ? clash(insert.index, insert.key) : { index: insert.index, id: insert.key, code: 'INVALID_ARGUMENT', reason: reason ?? `the database answered ${quote(status)}` })
+    const written = inserts.length === 0 ? [] : await this.#core.data.write(this.name, inserts.map(({ key, doc }): Write => ({ kind: 'insert', doc, ...(key === undefined ? {} : { key }) })), ctx)
+    const inserted: Inserted[] = []
+    for (const [i, { status, key, rev, reason }] of written.entries()) {
+      const { index, key: asked, doc } = inserts[i]!, id = asked === undefined ? {} : { id: asked }
+      if (status === 'done') inserted.push({ index, key, doc, rev: rev! })
+      else if (status === 'exists') refused.push(clash(index, key))
+      else if (status === 'unknown') refused.push({ index, ...id, code: 'UNAVAILABLE', reason: `the connection broke, and nothing tells whether the row was written, as its key was to be made by the database: look before you insert it again (${reason})` })
+      else refused.push({ index, ...id, code: 'INVALID_ARGUMENT', reason: reason ?? `the database answered ${quote(status)}` })
     }
     return { inserted, refused: refused.sort((a, b) => a.index! - b.index!) }
   }
@@ -291,13 +302,16 @@ export class Collection {
   /** Changes matching rows by compare-and-set: a row that moved meanwhile is looked at again. */
   async #change(where: Readonly<Record<string, unknown>>, options: Wait, ctx: Ctx, make: (view: Doc) => Promise<{ readonly doc: Doc } | { readonly refused: Omit<Refused, 'index'> }>, whole = false): Promise<Tallied> {
     const total = emptyChanged(), background: Key[] = [], unknown: Key[] = []
+    await this.#open(ctx)
+    const attached = this.#core.collections.attached(this.name)
     await this.#each('documents', where, ctx, async (seen) => {
       const writes: Write[] = [], content = new Map<string, Uint8Array>()
-      for (const { row, view: { _id: _, _outputs: __, ...doc } } of seen) {
+      for (const { row, view } of seen) {
+        const { _id: _, _outputs: __, ...stored } = view, { _fold: ___, ...columns } = stored, doc: Doc = attached ? columns : stored
         try {
           const made = await make(doc)
           if ('refused' in made) { total.refused.push({ ...made.refused, id: row.key }); continue }
-          const write = writeOf(row, doc, made.doc, content, whole)
+          const write = writeOf(row, doc, made.doc, attached ? undefined : content, whole)
           if (write !== undefined) writes.push(write)
         } catch (error) {
           total.refused.push({ ...faultOf(error), id: row.key })
@@ -351,6 +365,7 @@ export class Collection {
     const rows = copyAsked(where)
     return this.#core.call(options.signal, async (ctx) => {
       const total = emptyChanged()
+      await this.#open(ctx)
       await this.#each('keys', rows, ctx, async (seen) => {
         const written = await this.#core.data.write(this.name, seen.map(({ row }): Write => ({ kind: 'remove', key: row.key, rev: row.rev })), ctx)
         total.ids.push(...written.flatMap((w) => (w.status === 'done' ? [w.key] : [])))
@@ -378,12 +393,13 @@ function faultOf(error: unknown): Omit<Refused, 'index'> {
 }
 
 /** The least write that makes the new document of the old; undefined when they are the same. */
-function writeOf(row: Row, old: Doc, next: Doc, content: Map<string, Uint8Array>, whole: boolean): Write | undefined {
-  if (whole) return { kind: 'put', key: row.key, rev: row.rev, doc: externalise(next, content) }
+function writeOf(row: Row, old: Doc, next: Doc, content: Map<string, Uint8Array> | undefined, whole: boolean): Write | undefined {
+  const stored = (doc: Doc): Doc => (content === undefined ? doc : externalise(doc, content))
+  if (whole) return { kind: 'put', key: row.key, rev: row.rev, doc: stored(next) }
   const set = Object.fromEntries(Object.entries(next).filter(([field, value]) => !has(old, field) || !same(old[field], value as Value)))
   const unset = Object.keys(old).filter((field) => !has(next, field))
   if (Object.keys(set).length + unset.length === 0) return undefined
-  return { kind: 'patch', key: row.key, rev: row.rev, set: externalise(set, content), unset }
+  return { kind: 'patch', key: row.key, rev: row.rev, set: stored(set), unset }
 }
 
 function withIds(error: unknown, ids: readonly string[]): unknown {

@@ -55,7 +55,7 @@ export interface Slot {
   readonly upstream: readonly string[]
   readonly shape: Shape
   readonly many: boolean
-  /** `<key>.<model>`: where people find the outputs, in a view `<collection>_view` of all columns or fields with `_outputs.<label>`. Of two slots of one label the one opened last is shown. Absent: not shown. */
+  /** `<key>.<model>`: where people find the outputs, in a view `<collection>_view` of all columns or fields with `_outputs.<label>`. Of two slots of one label the older is shown until it is dropped. Absent: not shown. */
   readonly label?: string
 }
 
@@ -119,7 +119,7 @@ export type Write =
   /** The row, and the outputs of that row. */
   | { readonly kind: 'remove'; readonly key: Key; readonly rev?: Rev }
 /** `exists`: an insert found its key taken. `moved`: the row is there with another rev. `refused`: the database will not hold it; `reason` says why.
- *  `unknown` is core's alone: the answer was lost, and others have written the row since, so that nothing tells whether the compare-and-set was done. */
+ *  `unknown` is core's alone: the answer was lost, and nothing tells whether it was done: others have written the row since, or its key was to be made. */
 export interface Written {
   readonly status: 'done' | 'exists' | 'moved' | 'missing' | 'refused' | 'unknown'
   readonly key: Key

@@ -1,5 +1,6 @@
 /** The opened parts of one `Inlay`, as its services see them. */
 import type { Log } from './api.ts'
+import type { Collections } from './collections.ts'
 import type { Component, Components } from './components.ts'
 import type { ArtifactStore, Ctx, Device } from './contract.ts'
 import type { Functions } from './model.ts'
@@ -21,8 +22,7 @@ export interface Core extends SearchParts {
   readonly indexes: Indexes
   readonly log: Log
   readonly outputs: 'inline' | 'worker'
-  /** Makes the collection when it is first used. */
-  ensure(collection: string, ctx: Ctx): Promise<void>
+  readonly collections: Collections
   /** Takes over what is declared, also by other processes. */
   refresh(ctx: Ctx): Promise<readonly Component[]>
   /** The same, when something that was known is not there: slots are opened anew too. */

@@ -82,7 +82,7 @@ export class Declarations {
     checkCollection(this.core, spec.on)
     for (const key of [spec.key].flat() as readonly ListenerKey[]) if (typeof key === 'object' && 'model' in key) await this.declare(key as ListenerSpec, ctx)
     const stored = this.storedListener(spec, identity ?? (await this.addModel(spec.model, ctx)).hash)
-    await this.core.ensure(spec.on, ctx)
+    await this.core.collections.open(spec.on, ctx)
     await this.core.refresh(ctx)
     this.checkListener(spec.name, stored)
     const there = await this.core.components.get('listener', spec.name, ctx), hash = hashOf({ ...stored })

@@ -5,6 +5,7 @@ import type { Ctx, Doc, Path, Query, Row, Value } from './contract.ts'
 import { pick } from './encoding.ts'
 import { InlayError, quote } from './errors.ts'
 import type { Core } from './core.ts'
+import { withoutFold } from './collections.ts'
 import { parseFilter, split, type Conjunct } from './match.ts'
 import { byKeys, nearest } from './search.ts'
 import { parseSort, Top, type Order } from './sort.ts'
@@ -105,7 +106,7 @@ export class Find {
   async count(): Promise<number> {
     const { skip, limit, like } = this.#asked
     return this.#core.call(this.#asked.signal, async (ctx) => {
-      await this.#core.ensure(this.#collection, ctx)
+      await this.#core.collections.open(this.#collection, ctx)
       const { query, residual } = this.#plan(false)
       if (residual.length === 0 && skip === undefined && limit === undefined && like === undefined) return this.#core.data.count({ from: query.from, ...(query.where === undefined ? {} : { where: query.where }) }, ctx)
       let n = 0
@@ -116,7 +117,7 @@ export class Find {
 
   async explain(): Promise<string> {
     return this.#core.call(this.#asked.signal, async (ctx) => {
-      await this.#core.ensure(this.#collection, ctx)
+      await this.#core.collections.open(this.#collection, ctx)
       const { like } = this.#asked, { pushed, residual, order, native } = this.#plan(like === undefined), { skip, limit } = this.#asked
       const list = (conjuncts: readonly Conjunct[]): string => conjuncts.map((c) => c.text).join(' and ')
       const lines = [`${this.#collection} in ${this.#core.server}`]
@@ -137,7 +138,7 @@ export class Find {
 
   /** Rows in their final order, with skip and limit applied. */
   async *seen(ctx: Ctx): AsyncGenerator<Seen & { readonly distance?: number }> {
-    await this.#core.ensure(this.#collection, ctx)
+    await this.#core.collections.open(this.#collection, ctx)
     const run = (): AsyncGenerator<Seen & { readonly distance?: number }> => (this.#asked.like === undefined ? this.#scanned(ctx) : this.#ranked(ctx))
     let given = false
     try {
@@ -158,8 +159,13 @@ export class Find {
     const { skip = 0, limit } = this.#asked
     const matching = this.#matching(query, residual, ctx)
     if (order !== undefined) {
-      const top = new Top<Seen>(order, limit === undefined ? undefined : skip + limit)
-      for await (const seen of matching) top.add(seen.view, seen.row.key, seen)
+      const top = new Top<Seen>(order, limit === undefined ? undefined : skip + limit), attached = this.#core.collections.attached(this.#collection)
+      let n = 0
+      for await (const seen of matching) {
+        // Rows come in the order of their keys, which on an attached collection is not that of the texts.
+        const id = attached ? String(n++).padStart(16, '0') : seen.row.key
+        top.add(attached ? { ...seen.view, _id: id } : seen.view, id, seen)
+      }
       yield* top.rows().slice(skip)
     } else if (native) {
       yield* matching
@@ -215,14 +221,15 @@ export class Find {
   #plan(alone: boolean): Planned {
     const { data, listeners } = this.#core, { where, sort, skip, limit, only } = this.#asked, fields = only === 'keys' ? [] : this.#asked.fields
     const filterable = new Set(listeners.of(this.#collection).filter((l) => l.serving.filters).map((l) => l.serving.slot.id))
-    const conjuncts = where === undefined ? [] : parseFilter(where, (path) => this.#output(path))
+    const asked = where === undefined ? [] : parseFilter(where, (path) => this.#output(path)), attached = this.#core.collections.attached(this.#collection)
+    const conjuncts = attached ? withoutFold(asked) : asked
     const { where: filter, residual, pushed } = split(conjuncts, data.capabilities, (slot) => filterable.has(slot))
     const slots = only === undefined || residual.some((c) => c.reads.includes('_outputs')) ? listeners.of(this.#collection).map((l) => l.serving.slot.id) : []
     let order = sort === undefined ? undefined : parseSort(sort)
     if (order !== undefined && (order.length === 0 || (order[0]!.path.join('.') === '_id' && !order[0]!.descending))) order = undefined
-    const sorts = order !== undefined && data.capabilities.order && order.every(({ path }) => path[0] !== '_outputs')
+    const sorts = order !== undefined && data.capabilities.order && order.every(({ path }) => path[0] !== '_outputs' && !(attached && path[0] === '_fold'))
     const native = alone && residual.length === 0 && (order === undefined || sorts)
-    const reads = fields === undefined ? undefined : [...new Set([...fields, '_fold', ...residual.flatMap((c) => c.reads), ...(order ?? []).map(({ path }) => path[0]!)])].filter((f) => f !== '_id' && f !== '_outputs')
+    const reads = fields === undefined ? undefined : [...new Set([...fields, '_fold', ...residual.flatMap((c) => c.reads), ...(order ?? []).map(({ path }) => path[0]!)])].filter((f) => f !== '_id' && f !== '_outputs' && !(attached && f === '_fold'))
     return {
       query: {
         from: this.#collection, slots,
@@ -245,11 +252,11 @@ export class Find {
 
   /** Rows as the user sees them: with `_id`, content in place, and outputs by their path. */
   async #see(rows: readonly Row[], ctx: Ctx): Promise<readonly Seen[]> {
-    const { artifacts, listeners } = this.#core
+    const { artifacts, listeners, collections } = this.#core, fold = collections.attached(this.#collection) ? collections.foldOf(this.#collection) : undefined
     const docs = await hydrate(artifacts, rows.map((row) => row.doc), (i) => rows[i]!.key, ctx)
     const paths = listeners.of(this.#collection).map((l) => ({ slot: l.serving.slot.id, label: l.spec.label, model: l.spec.model }))
     return rows.map((row, i) => {
-      const view: Record<string, Value> = { _id: row.key, ...docs[i]! }
+      const view: Record<string, Value> = { _id: row.key, ...docs[i]!, ...(fold === undefined ? {} : { _fold: fold(row.key) }) }
       let outputs: Record<string, Value> | undefined
       for (const { slot, label, model } of paths) {
         const values = row.outputs?.[slot]

@@ -3,7 +3,7 @@
  * Plugins stay narrow because this stands before them.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ArtifactStore, Ctx, Datalayer, Doc, Key, Plugin, Query, Row, VectorSearch, Write, Written } from './contract.ts'
+import type { ArtifactStore, Collection, Ctx, Datalayer, Doc, Key, Notice, Plugin, Query, Row, VectorSearch, Write, Written } from './contract.ts'
 import { InlayError, messageOf } from './errors.ts'
 import { redact } from './uri.ts'
 import { same } from './value.ts'
@@ -18,6 +18,7 @@ export interface Guard {
 
 const attempts = 6
 const firstDelayMs = 10
+const longestDelayMs = 1000
 
 function stopped(guard: Guard, ctx: Ctx): void {
   if (guard.closed) throw new InlayError('CLOSED', `The connection to ${guard.name} is closed. Open it again with inlay().`)
@@ -103,6 +104,8 @@ async function* repeatedStream(guard: Guard, ctx: Ctx, open: (after: Key | undef
 
 export function guardData(next: Datalayer, guard: Guard): Datalayer {
   const { limits } = next.capabilities
+  /** Collections of others, whose revs are their own. */
+  const attached = new Set<string>()
   const read = <T>(ctx: Ctx, call: () => Promise<T>): Promise<T> => repeated(guard, ctx, () => race(call(), ctx))
   const settled = <T>(ctx: Ctx, call: () => Promise<T>): Promise<T> => repeated(guard, ctx, call)
   /** Nothing but a lost answer leaves a write's outcome unknown; then the rows tell. */
@@ -111,8 +114,11 @@ export function guardData(next: Datalayer, guard: Guard): Datalayer {
     try {
       return await repeated(guard, ctx, () => next.write(collection, ops, ctx), (error) => error.code !== 'UNAVAILABLE')
     } catch (error) {
-      if (!InlayError.is(error) || error.code !== 'UNAVAILABLE' || ops.some((op) => op.key === undefined)) throw error
-      return recover(collection, ops, ctx)
+      if (!InlayError.is(error) || error.code !== 'UNAVAILABLE') throw error
+      // A row whose key the database was to make cannot be looked for.
+      const keyed = ops.filter((op) => op.key !== undefined), recovered = keyed.length === 0 ? [] : await recover(collection, keyed, ctx)
+      let n = 0
+      return ops.map((op): Written => (op.key === undefined ? { status: 'unknown', key: '', reason: error.message } : recovered[n++]!))
     }
   }
   const recover = async (collection: string, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]> => {
@@ -122,7 +128,8 @@ export function guardData(next: Datalayer, guard: Guard): Datalayer {
         for (const row of page) rows.set(row.key, row)
       }
     }
-    const known = ops.map((op) => landed(op, rows.get(op.key!), next.capabilities.givenRevs))
+    const givenRevs = next.capabilities.givenRevs && !attached.has(collection)
+    const known = ops.map((op) => landed(op, rows.get(op.key!), givenRevs))
     const open = ops.filter((_, i) => known[i] === undefined)
     const again = open.length === 0 ? [] : await repeated(guard, ctx, () => next.write(collection, open, ctx), (error) => error.code !== 'UNAVAILABLE')
     let n = 0
@@ -131,8 +138,13 @@ export function guardData(next: Datalayer, guard: Guard): Datalayer {
   return {
     capabilities: next.capabilities,
     create: (collection, ctx) => settled(ctx, () => next.create(collection, ctx)),
+    ...(next.installs === undefined ? {} : { installs: (collection: Collection, ctx: Ctx) => read(ctx, () => next.installs!(collection, ctx)) }),
     drop: (name, ctx) => settled(ctx, () => next.drop(name, ctx)),
-    list: (ctx) => read(ctx, () => next.list(ctx)),
+    async list(ctx) {
+      const listed = await read(ctx, () => next.list(ctx))
+      for (const { name, attached: to } of listed) if (to !== false) attached.add(name)
+      return listed
+    },
     async write(collection, ops, ctx) {
       const results: Written[] = []
       for (const part of batches(ops, limits.ops)) results.push(...await writeOnce(collection, part, ctx))
@@ -157,8 +169,28 @@ export function guardData(next: Datalayer, guard: Guard): Datalayer {
       for (const part of keys === 'all' ? ['all' as const] : batches(keys, limits.keys)) pruned += await settled(ctx, () => next.prune(slot, part, ctx))
       return pruned
     },
-    ...(next.watch === undefined ? {} : { watch: (collection: string, ctx: Ctx) => next.watch!(collection, ctx) }),
+    ...(next.watch === undefined ? {} : { watch: (collection: string, ctx: Ctx) => watched(guard, ctx, () => next.watch!(collection, ctx)) }),
     ...(next.native === undefined ? {} : { native: (statement: unknown, ctx: Ctx) => read(ctx, () => next.native!(statement, ctx)) }),
+  }
+}
+
+/** Watches on after an outage: the first notice then says what is to be looked at for what was missed. Ends with the signal. */
+async function* watched(guard: Guard, ctx: Ctx, open: () => AsyncIterable<Notice>): AsyncIterable<Notice> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      stopped(guard, ctx)
+      for await (const notice of open()) {
+        yield notice
+        attempt = 1
+      }
+      if (ctx.signal.aborted) return
+      throw new InlayError('INTERNAL', `${guard.name} ended its notices.`)
+    } catch (cause) {
+      if (ctx.signal.aborted) return
+      const error = typed(guard, cause, ctx)
+      if (!error.retryable || guard.closed) throw error
+      await sleep(Math.min(firstDelayMs * 2 ** (attempt - 1), longestDelayMs), undefined, { signal: ctx.signal }).catch(() => {})
+    }
   }
 }
 

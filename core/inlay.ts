@@ -1,5 +1,5 @@
 /** What an application holds: opens the parts, declares components, verifies, closes. */
-import type { CollectionOptions, Config, Health, IndexHandle, Inlay as InlayOf, ListenerHandle, ListenOptions, ModelHandle, Plan, VerifyOptions, Wait } from './api.ts'
+import type { CollectionOptions, Config, Health, IndexHandle, Inlay as InlayOf, ListenerHandle, ListenOptions, ModelHandle, Plan, ShownCollection, VerifyOptions, Wait } from './api.ts'
 import { checkCollection, Collection } from './collection.ts'
 import type { Component, ComponentKind, ComponentVersion, Shown } from './components.ts'
 import { resolveConfig, type Resolved } from './config.ts'
@@ -147,8 +147,12 @@ class Inlay {
     })
   }
 
-  async show(kind?: ComponentKind, name?: string): Promise<readonly Shown[]> {
+  async show(kind?: ComponentKind | 'collection', name?: string): Promise<readonly (Shown | ShownCollection)[]> {
     return this.core.call(undefined, async (ctx) => {
+      if (kind === 'collection') {
+        const listed = (await this.core.data.list(ctx)).filter((c) => !c.name.startsWith('_') && (name === undefined || c.name === name))
+        return listed.map((c): ShownCollection => ({ kind, name: c.name, ...(c.attached === false ? {} : { attached: c.attached, track: c.track, readOnly: c.readOnly === true }) }))
+      }
       const components = (await this.core.refresh(ctx)).filter((c) => !isRemoved(c) && (kind === undefined || c.kind === kind) && (name === undefined || c.name === name))
       return components.flatMap((c): readonly Shown[] => {
         if (c.kind !== 'listener') return c.versions.map((v) => ({ kind: c.kind, name: c.name, version: v.version }))
@@ -159,8 +163,23 @@ class Inlay {
     })
   }
 
-  async remove(kind: ComponentKind, name: string, options: { readonly version?: number; readonly force?: boolean; readonly keepOutputs?: boolean } = {}): Promise<void> {
+  /** With all that is derived from it; of an attached one only what is Inlay's. */
+  async #removeCollection(name: string, force: boolean, ctx: Ctx): Promise<void> {
+    const { data, collections, listeners } = this.core
+    await this.core.refresh(ctx)
+    const there = (await data.list(ctx)).find((c) => c.name === name)
+    if (there === undefined || name.startsWith('_')) throw new InlayError('NOT_FOUND', `There is no collection ${quote(name)} to remove. See db.show('collection').`)
+    if (there.attached === false && !force) throw new InlayError('CONFLICT', `The collection ${quote(name)} is Inlay's own: removing it deletes its rows. Give { force: true } if that is meant.`)
+    const users = listeners.of(name).map((l) => l.name)
+    if (users.length > 0 && !force) throw new InlayError('CONFLICT', `The collection ${quote(name)} is in use by listener ${users.map(quote).join(', ')}. Remove these first, or give { force: true }.`, { details: { users } })
+    for (const user of users) if (listeners.get(user) !== undefined) await this.#removeUser((await this.core.components.get('listener', user, ctx))!, ctx)
+    await data.drop(name, ctx)
+    collections.forget(name)
+  }
+
+  async remove(kind: ComponentKind | 'collection', name: string, options: { readonly version?: number; readonly force?: boolean; readonly keepOutputs?: boolean } = {}): Promise<void> {
     return this.core.call(undefined, async (ctx) => {
+      if (kind === 'collection') return this.#removeCollection(name, options.force === true, ctx)
       const { components, listeners, vectors, copies } = this.core
       const all = (await this.core.refresh(ctx)).filter((c) => !isRemoved(c)), there = all.find((c) => c.kind === kind && c.name === name)
       const version = options.version === undefined ? undefined : there?.versions.find((v) => v.version === options.version)

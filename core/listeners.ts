@@ -1,4 +1,5 @@
 /** Listeners as they run in this process: built from their components, kept in order of their chains, driven by the engine. */
+import { withoutFold, type Collections } from './collections.ts'
 import type { Component } from './components.ts'
 import { byContent, hydrate } from './content.ts'
 import type { ArtifactStore, Ctx, Datalayer, Doc, Key, Model, Row, Slot, Value } from './contract.ts'
@@ -75,6 +76,7 @@ function valueAt(doc: Doc, path: string): Value | undefined {
 export interface ListenerParts extends ModelParts {
   readonly data: Datalayer
   readonly artifacts: ArtifactStore
+  readonly collections: Collections
   readonly warn: (message: string) => void
 }
 
@@ -163,11 +165,11 @@ export class Listeners {
   async #generation(name: string, spec: StoredListener, version: number, identity: string, upstream: readonly string[], id: string | undefined, component: Component | undefined, ctx: Ctx): Promise<Generation> {
     const { data, functions } = this.#parts
     const stored = component?.versions.find((v) => v.hash === identity)?.spec as unknown as StoredModel | undefined
-    const conjuncts = spec.where === null ? [] : parseFilter(decode(spec.where))
-    const { where, residual } = split(conjuncts, data.capabilities, () => false)
-    const fields = fieldsOf(spec, residual)
+    const conjuncts = spec.where === null ? [] : parseFilter(decode(spec.where)), attached = this.#parts.collections.attached(spec.collection)
+    const { where, residual } = split(attached ? withoutFold(conjuncts) : conjuncts, data.capabilities, () => false)
+    const fields = fieldsOf(spec, residual)?.filter((f) => !(attached && f === '_fold'))
     const slot: Slot = {
-      id: id ?? slotId(spec.collection, name, upstream.length === 0 ? identity : [identity, ...upstream].join(' ')), collection: spec.collection, upstream, many: false,
+      id: id ?? slotId(spec.collection, name, upstream.length === 0 ? identity : [identity, ...upstream].join(' ')), collection: spec.collection, upstream, many: false, label: `${spec.label}.${spec.model}`,
       shape: stored === undefined ? { kind: 'json' } : shapeOf(stored), ...(where === undefined ? {} : { where }), ...(fields === undefined ? {} : { fields }),
     }
     let filters = this.#opened.get(slot.id)
@@ -182,7 +184,7 @@ export class Listeners {
   }
 
   #work(slot: Slot, spec: StoredListener, residual: readonly Conjunct[], model: Model): Work {
-    const { data, artifacts } = this.#parts
+    const { data, artifacts, collections } = this.#parts, fold = collections.attached(spec.collection) ? collections.foldOf(spec.collection) : undefined
     const keys = Array.isArray(spec.key) ? spec.key as readonly StoredKey[] : [spec.key as StoredKey], several = Array.isArray(spec.key)
     const upstream = keys.filter((k) => 'listener' in k)
     const part = (key: StoredKey, row: Row, doc: Doc): Value | undefined =>
@@ -206,7 +208,7 @@ export class Listeners {
       // A row without a value for the one key has nothing to compute.
       select: async (rows, ctx) => {
         const docs = residual.length === 0 ? rows.map((row) => row.doc) : await hydrate(artifacts, rows.map((row) => row.doc), (i) => rows[i]!.key, ctx)
-        return rows.map((row, i) => residual.every((c) => c.test({ ...docs[i]!, _id: row.key })) && (several || (part(keys[0]!, row, row.doc) ?? null) !== null))
+        return rows.map((row, i) => residual.every((c) => c.test({ ...docs[i]!, _id: row.key, ...(fold === undefined ? {} : { _fold: fold(row.key) }) })) && (several || (part(keys[0]!, row, row.doc) ?? null) !== null))
       },
       hash: (row) => hashOf([input(row, row.doc) ?? null]),
       predict: async (rows, ctx) => {
@@ -251,14 +253,23 @@ export class Listeners {
       }
     }
     // Rows that others have written meanwhile are looked at again, with all that depends on them.
-    for (const keys of each === undefined && late.size > 0 ? [[...late]] : [...late].map((key) => [key])) {
+    await this.#readBack(collection, [...late], ctx, outputs, each)
+    return outputs
+  }
+  /** Computes outputs of rows just inserted from what the database made of them: of an attached collection, the rows in hand are not yet what is stored. */
+  async readBack(collection: string, rows: readonly Row[], ctx: Ctx, each?: ReadonlyMap<Key, Outputs>): Promise<Outputs> {
+    const outputs: Outputs = { done: 0, failed: 0, pending: 0 }
+    await this.#readBack(collection, rows.map((row) => row.key), ctx, outputs, each)
+    return outputs
+  }
+  async #readBack(collection: string, all: readonly Key[], ctx: Ctx, outputs: Outputs, each: ReadonlyMap<Key, Outputs> | undefined): Promise<void> {
+    for (const keys of each === undefined && all.length > 0 ? [all] : all.map((key) => [key])) {
       const counts = await this.changed(collection, keys, ctx), own = each?.get(keys[0]!)
       for (const what of ['done', 'failed', 'pending'] as const) {
         outputs[what] += counts[what]
         if (own !== undefined) own[what] += counts[what]
       }
     }
-    return outputs
   }
 
   async #insertedOne(listener: Listener, generation: Generation, rows: readonly Row[], standings: ReadonlyMap<string, ReadonlyMap<Key, Standing>>, ctx: Ctx): Promise<ReadonlyMap<Key, Standing>> {

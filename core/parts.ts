@@ -1,13 +1,14 @@
 /** Opens the parts of an `Inlay`: connections, the container, middleware and guards around them. */
 import { inspect } from 'node:util'
 import type { Log } from './api.ts'
+import { Collections } from './collections.ts'
 import { Components } from './components.ts'
 import type { Resolved } from './config.ts'
 import { assemble } from './container.ts'
 import type { Connection, Ctx, Device, Middleware, Plugin } from './contract.ts'
 import type { Core, Life } from './core.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
-import { guardArtifacts, guardData, guardVectors, race, type Guard } from './guard.ts'
+import { guardArtifacts, guardData, guardVectors, type Guard } from './guard.ts'
 import { Indexes } from './indexes.ts'
 import { Listeners } from './listeners.ts'
 import { plain } from './middleware.ts'
@@ -93,12 +94,12 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
     shared: ctx,
     wrap: (model) => around(model, (m, next) => m.model?.(next)),
   }
-  const ensured = new Map<string, Promise<void>>()
+  const collections = new Collections(data, ctx)
   let refreshing: Promise<unknown> = Promise.resolve(), looked = { at: 0, revs: '' }
   const revsOf = (stored: readonly { readonly rev: string }[]): string => stored.map((c) => c.rev).sort().join()
   const core: OpenedCore = {
-    server: main.connection.server, devices, data, artifacts, vectors, copies, components, functions, log: parts.log, outputs: config.outputs, modelParts,
-    listeners: new Listeners({ ...modelParts, data, artifacts, warn }),
+    server: main.connection.server, devices, data, artifacts, vectors, copies, collections, components, functions, log: parts.log, outputs: config.outputs, modelParts,
+    listeners: new Listeners({ ...modelParts, data, artifacts, collections, warn }),
     indexes: new Indexes(() => core),
     call: (signal, work) => life.call(signal, work),
     stream: (signal, work) => life.stream(signal, work),
@@ -107,6 +108,7 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
     refresh(c) {
       const next = refreshing.catch(() => {}).then(async () => {
         const stored = await components.all(c)
+        if (stored.some((s) => s.kind === 'listener')) collections.note(await data.list(c))
         looked = { at: Date.now(), revs: revsOf(stored) }
         await core.listeners.refresh(c, stored)
         core.indexes.refresh(stored)
@@ -122,17 +124,8 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
     },
     reopen(c) {
       core.listeners.forgetAll()
-      ensured.clear()
+      collections.forget()
       return core.refresh(c)
-    },
-    async ensure(name, c) {
-      let done = ensured.get(name)
-      if (done === undefined) {
-        done = data.create({ name, attached: false, track: 'notify' }, modelParts.shared)
-        ensured.set(name, done)
-        done.catch(() => ensured.delete(name))
-      }
-      return race(done, c)
     },
   }
   return core

@@ -1,5 +1,6 @@
 /** What declaring some components would do, and why, before anything runs. */
 import type { Plan, PlanStep, Wait } from './api.ts'
+import { withoutFold } from './collections.ts'
 import type { Core } from './core.ts'
 import type { Ctx } from './contract.ts'
 import { decode, hashOf } from './encoding.ts'
@@ -20,6 +21,7 @@ export interface Planner {
 export async function plan(planner: Planner, specs: readonly Spec<unknown>[], add: (spec: Spec<unknown>, options: Wait) => Promise<unknown>, ctx: Ctx): Promise<Plan> {
   const steps: PlanStep[] = []
   const seen = new Set<string>()
+  await planAttached(planner.core, steps, ctx)
   for (const spec of specs) await planOne(planner, spec, steps, seen, ctx)
   return {
     steps,
@@ -27,6 +29,19 @@ export async function plan(planner: Planner, specs: readonly Spec<unknown>[], ad
     async apply(options = {}) {
       for (const spec of specs) await add(spec, options)
     },
+  }
+}
+
+/** What attaching would install in what belongs to others, of all collections that this process declares with `attach`. */
+async function planAttached({ data, collections }: Core, steps: PlanStep[], ctx: Ctx): Promise<void> {
+  const attaching = collections.attaching()
+  if (attaching.length === 0) return
+  const listed = await data.list(ctx)
+  for (const [name, { attach, track }] of attaching) {
+    const there = listed.find((c) => c.name === name), collection = { name, attached: attach!, track: track ?? there?.track ?? 'none' } as const
+    if (there?.attached === collection.attached && there.track === collection.track) continue
+    steps.push({ what: `attach ${name} to ${attach}`, why: there === undefined ? `it is new; keys and columns stay as they are${collection.track === 'none' ? ', and writes of others are found by verify' : ''}` : `track: "${there.track}" becomes "${collection.track}"` })
+    for (const statement of await data.installs?.(collection, ctx) ?? []) steps.push({ what: statement, why: collection.track === 'notify' ? 'installed for track: "notify"' : 'needed for outputs' })
   }
 }
 
@@ -65,7 +80,7 @@ async function planListener(planner: Planner, spec: ListenerSpec, steps: PlanSte
     if (missing + stale > 0) steps.push({ what: `compute ${spec.name}`, why: [missing > 0 ? `${missing} have no output` : '', stale > 0 ? `${stale} changed since theirs was made` : ''].filter((t) => t !== '').join(', '), rows: missing + stale })
     return
   }
-  steps.push({ what: `compute ${spec.name}`, why: there === undefined ? 'the listener is new' : 'its model, or what it reads, is another version; the old outputs serve until the new ones are complete', rows: await countRows(core, stored, ctx) })
+  steps.push({ what: `compute ${spec.name}`, why: there === undefined ? 'the listener is new' : 'its model, or what it reads, is another version; the old outputs serve until the new ones are complete', ...await rowsOf(core, stored, ctx) })
   if (there === undefined) return
   const changes = new Set([spec.name])
   for (const l of core.listeners.of(stored.collection)) {
@@ -73,19 +88,21 @@ async function planListener(planner: Planner, spec: ListenerSpec, steps: PlanSte
     if (reads === undefined || seen.has(`listener/${l.name}`)) continue
     changes.add(l.name)
     seen.add(`listener/${l.name}`)
-    steps.push({ what: `compute ${l.name}`, why: `it reads ${reads}, whose outputs change`, rows: await countRows(core, l.spec, ctx) })
+    steps.push({ what: `compute ${l.name}`, why: `it reads ${reads}, whose outputs change`, ...await rowsOf(core, l.spec, ctx) })
   }
 }
 
-/** Rows the listener selects; those that only core can tell are counted here. */
-async function countRows({ data }: Core, stored: StoredListener, ctx: Ctx): Promise<number> {
-  if (!(await data.list(ctx)).some((c) => c.name === stored.collection)) return 0
-  const { where, residual } = split(stored.where === null ? [] : parseFilter(decode(stored.where)), data.capabilities, () => false)
+/** Rows the listener selects; those that only core can tell are counted here. What is not attached yet cannot be counted. */
+async function rowsOf({ data, collections }: Core, stored: StoredListener, ctx: Ctx): Promise<{ readonly rows?: number }> {
+  const there = (await data.list(ctx)).find((c) => c.name === stored.collection)
+  if (there === undefined) return collections.attaching().some(([name]) => name === stored.collection) ? {} : { rows: 0 }
+  const asked = stored.where === null ? [] : parseFilter(decode(stored.where)), fold = there.attached === false ? undefined : collections.foldOf(there.name)
+  const { where, residual } = split(fold === undefined ? asked : withoutFold(asked), data.capabilities, () => false)
   const query = { from: stored.collection, ...(where === undefined ? {} : { where }) }
-  if (residual.length === 0) return data.count(query, ctx)
+  if (residual.length === 0) return { rows: await data.count(query, ctx) }
   let rows = 0
-  for await (const page of data.find(query, ctx)) rows += page.filter((row) => residual.every((c) => c.test({ ...row.doc, _id: row.key }))).length
-  return rows
+  for await (const page of data.find(query, ctx)) rows += page.filter((row) => residual.every((c) => c.test({ ...row.doc, _id: row.key, ...(fold === undefined ? {} : { _fold: fold(row.key) }) }))).length
+  return { rows }
 }
 
 async function planIndex(planner: Planner, spec: IndexSpec, steps: PlanStep[], seen: Set<string>, ctx: Ctx): Promise<void> {

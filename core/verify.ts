@@ -86,8 +86,8 @@ async function checkCopies(core: Core, listener: Listener, ctx: Ctx): Promise<nu
 /** Artifacts that rows and models refer to and that are gone, and those that nothing refers to. */
 async function checkArtifacts({ data, artifacts }: Core, components: readonly Component[], options: VerifyOptions, ctx: Ctx): Promise<{ readonly missing: number; readonly unreferenced: number; readonly removable: readonly string[] }> {
   const referenced = new Set(components.filter((c) => c.kind === 'model').flatMap((c) => c.versions.flatMap((v) => (v.spec as unknown as StoredModel).artifact ?? [])))
-  for (const { name } of await data.list(ctx)) {
-    if (name.startsWith('_')) continue
+  for (const { name, attached } of await data.list(ctx)) {
+    if (name.startsWith('_') || attached !== false) continue
     for await (const rows of data.find({ from: name }, ctx)) for (const row of rows) for (const { artifact } of referencesOf(row.doc)) referenced.add(artifact)
   }
   const there = new Set<string>(), removable: string[] = []

@@ -26,7 +26,7 @@ async function expectError(act: () => unknown, code: ErrorCode, ...says: readonl
 describe('opening', () => {
   it.each([
     ['no-uri', 'CONFIG_INVALID', ['"no-uri"', 'a scheme such as']],
-    ['cassandra://user:secret@host/db', 'PLUGIN_NOT_FOUND', ['"cassandra:"', 'Known schemes: file, memory, pglite, postgres', 'Add the plugin']],
+    ['cassandra://user:secret@host/db', 'PLUGIN_NOT_FOUND', ['"cassandra:"', 'Known schemes: duckdb, file, memory, mongodb, mongodb+srv, pglite, postgres', 'Add the plugin']],
     ['postgres://user:secret@127.0.0.1:1/db', 'UNAVAILABLE', ['127.0.0.1:1', 'ECONNREFUSED', 'Is the server running']],
     ['postgres://user:secret@127.0.0.1:notaport/db', 'CONFIG_INVALID', ['127.0.0.1', 'Invalid URL', 'Are host, port']],
     ['pglite:', 'CONFIG_INVALID', ['names no folder', 'pglite:./folder']],
