@@ -35,7 +35,7 @@ export class Components {
   constructor(data: Datalayer) { this.#data = data }
 
   async open(ctx: Ctx): Promise<void> {
-    await this.#data.create({ name: componentsCollection, attached: false, track: 'notify' }, ctx)
+    await this.#data.create({ name: componentsCollection, attached: false, track: 'none' }, ctx)
   }
 
   async all(ctx: Ctx): Promise<readonly Component[]> {

@@ -14,7 +14,7 @@ interface Head { readonly rev: string; readonly bytes: number; readonly generati
 export function rowArtifacts(data: Datalayer): ArtifactStore {
   let opened: Promise<void> | undefined
   const open = (ctx: Ctx): Promise<void> => {
-    opened ??= data.create({ name: collection, attached: false, track: 'notify' }, ctx)
+    opened ??= data.create({ name: collection, attached: false, track: 'none' }, ctx)
     opened.catch(() => { opened = undefined })
     return opened
   }

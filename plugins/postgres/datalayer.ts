@@ -1,24 +1,25 @@
 /** Rows, slots, settle: each call one statement, or one transaction. Scans go by key, page by page, so that nothing is held between two of them. */
-import type { Ctx, DataCapabilities, Datalayer, Doc, Filter, Key, Mark, Outcome, Query as ContractQuery, Row, Slot, Value, Write, Written } from '../../core/contract.ts'
-import { decode, encode, pick } from '../../core/encoding.ts'
+import type { Collection, Ctx, DataCapabilities, Datalayer, Doc, Filter, Key, Mark, Notice, Outcome, Query as ContractQuery, Row, Slot, Value, Write, Written } from '../../core/contract.ts'
+import { encode } from '../../core/encoding.ts'
 import { InlayError, messageOf, quote } from '../../core/errors.ts'
-import { compareStrings, setOwn } from '../../core/value.ts'
+import { compareStrings } from '../../core/value.ts'
 import { compileFilter } from './filter.ts'
-import { createCollection, createSlot, drop, maxDims, table, type Place } from './schema.ts'
+import { watch } from './notices.ts'
+import { createCollection, createSlot, drop, installsOf, maxDims, table, Tables, type Place } from './schema.ts'
 import { columnOf, jsonOf } from './shape.ts'
+import { ownSource, slotSource, tableSource, type Source } from './source.ts'
 import { boolArray, intArray, jsonbArray, Params, textArray, type Query, type SqlRow } from './sql.ts'
+import type { Table } from './table.ts'
+import { isRowFault, writeTable, type Within } from './table-write.ts'
 
 const findRows = 1000
 const staleRows = 500
 
-/** A collection, or a slot with many outputs read as one: its FROM item is `d`. */
-interface Source { readonly from: string; readonly key: string; readonly rev: string; readonly doc: string; readonly only: string }
-
 export function capabilitiesOf(place: Place): DataCapabilities {
   return Object.freeze({
     filters: ['and', 'or', 'not', 'eq', 'lt', 'lte', 'gt', 'gte', 'in', 'null', 'exists', 'prefix', 'keys'] as const, order: false, durable: true,
-    writers: place.sql.server.startsWith('PGlite') ? 'one-process' : 'many', attaches: false, notices: 'none', givenRevs: true, foreign: true,
-    refuses: ['nul'] as const, loses: ['field-order'] as const, limits: { ops: 5000, keys: 20_000, dims: maxDims, nameBytes: 63, keyBytes: 2000 },
+    writers: place.sql.server.startsWith('PGlite') ? 'one-process' : 'many', attaches: true, notices: 'all', givenRevs: true, foreign: true,
+    refuses: ['nul'] as const, loses: ['field-order'] as const, limits: { ops: 5000, keys: 20_000, dims: maxDims, nameBytes: 58, keyBytes: 2000 },
     notes: [
       'jsonb keeps no order of fields; it matters only when a sort compares two objects.', 'Text cannot hold the NUL character.',
       ...(place.vectors === undefined ? ['pgvector is not installed: vectors are kept as JSON and searched in the process of Inlay.'] : []),
@@ -30,24 +31,33 @@ export class PostgresData implements Datalayer {
   readonly capabilities: DataCapabilities
   readonly #place: Place
   readonly #slots = new Map<string, Slot>()
+  readonly #tables: Tables
 
   constructor(place: Place) {
     this.#place = place
+    this.#tables = new Tables(place)
     this.capabilities = capabilitiesOf(place)
   }
 
-  create(collection: Parameters<Datalayer['create']>[0], ctx: Ctx): Promise<void> {
-    return createCollection(this.#place, collection, ctx.signal)
+  async create(collection: Collection, ctx: Ctx): Promise<void> {
+    await createCollection(this.#place, collection, ctx.signal)
+    this.#tables.forget(collection.name)
   }
-  drop(name: string, ctx: Ctx): Promise<void> {
-    return drop(this.#place, name, ctx.signal)
+  installs(collection: Collection, ctx: Ctx): Promise<readonly string[]> {
+    return installsOf(this.#place, collection, ctx.signal)
   }
-  async list(ctx: Ctx): Promise<Awaited<ReturnType<Datalayer['list']>>> {
+  async drop(name: string, ctx: Ctx): Promise<void> {
+    await drop(this.#place, name, undefined, ctx.signal)
+    this.#tables.forget(name)
+  }
+  async list(ctx: Ctx): Promise<readonly Collection[]> {
     const rows = await this.#place.sql.query(`select spec from ${table(this.#place, '_meta')} where kind = 'collection' order by name`, [], ctx.signal)
-    return rows.map((row) => JSON.parse(row['spec']!) as Awaited<ReturnType<Datalayer['list']>>[number])
+    return rows.map((row) => JSON.parse(row['spec']!) as Collection)
   }
 
   async write(collection: string, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]> {
+    const attached = await this.#tables.of(collection, ctx.signal)
+    if (attached !== undefined) return this.#writeTable(collection, attached, ops, ctx)
     const { sql } = this.#place, t = table(this.#place, collection)
     const kinds = new Set(ops.map((op) => (op.kind === 'patch' || (op.kind === 'put' && op.rev !== undefined) ? 'change' : op.kind)))
     try {
@@ -68,44 +78,54 @@ export class PostgresData implements Datalayer {
     }
   }
 
+  /** In one transaction; when the table refuses a row, once more with savepoints, so that the others are not lost. */
+  async #writeTable(collection: string, of: Table, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]> {
+    const run = (alone: boolean): Promise<readonly Written[]> => this.#place.sql.transaction((query) => {
+      const within: Within = !alone ? (work) => work() : async (work) => {
+        await query('savepoint row')
+        const result = await work().catch(async (error: unknown) => {
+          await query('rollback to savepoint row')
+          throw error
+        })
+        await query('release savepoint row')
+        return result
+      }
+      return writeTable(query, within, of, ops, async (keys) => {
+        const p = new Params(), slots = await query(`select name from ${table(this.#place, '_meta')} where kind = 'slot' and spec ->> 'collection' = $1`, [collection])
+        for (const { name: slot } of slots) await query(`delete from ${table(this.#place, slot!)} where key = any(${p.list.length === 0 ? p.add(keys) : '$1'}::text[])`, p.list)
+      }, alone)
+    }, ctx.signal)
+    try {
+      return await run(false)
+    } catch (error) {
+      if (!isRowFault(error)) throw error
+      return run(true)
+    }
+  }
+
+  watch(collection: string, ctx: Ctx): AsyncIterable<Notice> {
+    return watch(this.#place, collection, ctx)
+  }
+
   async *find(query: ContractQuery, ctx: Ctx): AsyncIterable<readonly Row[]> {
-    const { from, key, rev, only } = this.#source(query.from), { skip = 0, limit } = query
+    const source = await this.#source(query.from, ctx), { from, key, rev, only } = source, { skip = 0, limit } = query
     if (query.order !== undefined) throw new InlayError('INTERNAL', 'This database does not sort, as its capabilities say.')
     const slots = (query.slots ?? []).map((id) => ({ id, slot: this.#slot(id) }))
     let after = query.after, left = limit ?? Number.POSITIVE_INFINITY
     for (let first = true; left > 0; first = false) {
       const p = new Params(), size = Math.min(findRows, left)
-      const columns = [`${key} as k`, `${rev} as r`, ...this.#docColumns(query, p)]
+      const columns = [`${key} as k`, `${rev} as r`, ...source.columns(query.fields, p)]
       const joins = slots.map(({ id, slot }, i) => {
         columns.push(outputColumn(slot, i))
         return this.#outputJoin(id, slot, i, key)
       })
-      const where = [only, this.#where(query.where, p, query.from), ...(after === undefined ? [] : [`${key} > ${p.add(after)}`])].join(' and ')
-      const rows = await this.#place.sql.query(`select ${columns.join(', ')} from ${from} ${joins.join(' ')} where ${where} order by ${key} limit ${size}${first && skip > 0 ? ` offset ${skip}` : ''}`, p.list, ctx.signal)
-      if (rows.length > 0) yield rows.map((row) => this.#row(row, query, slots))
+      const where = [only, this.#where(query.where, p, source), ...(after === undefined ? [] : [source.after(after, p)])].join(' and ')
+      const rows = await this.#place.sql.query(`select ${columns.join(', ')} from ${from} ${joins.join(' ')} where ${where} order by ${source.order} limit ${size}${first && skip > 0 ? ` offset ${skip}` : ''}`, p.list, ctx.signal)
+      if (rows.length > 0) yield rows.map((row): Row => ({ key: row['k']!, rev: row['r']!, doc: source.doc(row, query.fields), outputs: this.#outputs(row, slots) }))
       if (rows.length < size) return
       left -= rows.length
       after = rows.at(-1)!['k']!
     }
-  }
-  #row(row: SqlRow, query: Pick<ContractQuery, 'from' | 'fields'>, slots: readonly { readonly id: string; readonly slot: Slot }[]): Row {
-    const doc = this.#doc(row, query)
-    return { key: row['k']!, rev: row['r']!, doc, outputs: this.#outputs(row, slots) }
-  }
-  #docColumns({ from, fields }: Pick<ContractQuery, 'from' | 'fields'>, p: Params): readonly string[] {
-    if (this.#slots.has(from)) return ['d.value::text as value', 'd.key as source', 'd.off as "offset"']
-    return fields === undefined ? ['d.doc as doc'] : fields.map((f, i) => `d.doc -> ${p.add(f)}::text as f${i}`)
-  }
-  #doc(row: SqlRow, { from, fields }: Pick<ContractQuery, 'from' | 'fields'>): Doc {
-    const slot = this.#slots.get(from)
-    if (slot !== undefined) {
-      const doc = { value: columnOf(this.#place, slot.shape).read(row['value']!), source: row['source']!, offset: Number(row['offset']) }
-      return fields === undefined ? doc : pick(doc, fields)
-    }
-    if (fields === undefined) return decode(row['doc']!) as Doc
-    const doc: Record<string, Value> = {}
-    for (const [i, field] of fields.entries()) if (row[`f${i}`] !== null) setOwn(doc, field, decode(row[`f${i}`]!))
-    return doc
   }
   #outputs(row: SqlRow, slots: readonly { readonly id: string; readonly slot: Slot }[]): Record<string, readonly Value[]> {
     const outputs: Record<string, readonly Value[]> = {}
@@ -118,38 +138,40 @@ export class PostgresData implements Datalayer {
   }
 
   async count(query: ContractQuery, ctx: Ctx): Promise<number> {
-    const { from, key, only } = this.#source(query.from), p = new Params()
-    const where = [only, this.#where(query.where, p, query.from), ...(query.after === undefined ? [] : [`${key} > ${p.add(query.after)}`])].join(' and ')
+    const source = await this.#source(query.from, ctx), { from, only } = source, p = new Params()
+    const where = [only, this.#where(query.where, p, source), ...(query.after === undefined ? [] : [source.after(query.after, p)])].join(' and ')
     const [row] = await this.#place.sql.query(`select count(*) as n from ${from} where ${where}`, p.list, ctx.signal)
     return Number(row!['n'])
   }
 
   async openSlot(slot: Slot, ctx: Ctx): Promise<{ readonly filters: boolean }> {
-    await createSlot(this.#place, slot, this.#slots.has(slot.collection), ctx.signal)
+    const many = this.#slots.has(slot.collection)
+    await createSlot(this.#place, slot, many, many ? undefined : await this.#tables.of(slot.collection, ctx.signal), ctx.signal)
     this.#slots.set(slot.id, slot)
     return { filters: !slot.many }
   }
   async dropSlot(id: string, ctx: Ctx): Promise<void> {
-    await drop(this.#place, id, ctx.signal)
+    const of = this.#slots.get(id)?.collection
+    await drop(this.#place, id, of === undefined || this.#slots.has(of) ? undefined : await this.#tables.ifThere(of, ctx.signal), ctx.signal)
     this.#slots.delete(id)
   }
 
   async *rows(slot: Slot, which: 'stale' | 'failed' | 'all', keys: readonly Key[] | 'all', ctx: Ctx): AsyncIterable<readonly Row[]> {
-    const { from, key, only } = this.#source(slot.collection), upstream = this.#upstream(slot), read = { from: slot.collection, ...(slot.fields === undefined ? {} : { fields: slot.fields }) }
+    const source = await this.#source(slot.collection, ctx), { from, key, only } = source, upstream = this.#upstream(slot, source)
     const ups = slot.upstream.map((id) => ({ id, slot: this.#slot(id) }))
     const test = which === 'stale' ? `(o.key is null or o.rev <> ${upstream.rev})` : which === 'failed' ? 'o.err is not null' : 'true'
     for (let after: Key | undefined; ;) {
       const p = new Params()
-      const columns = [`${key} as k`, `${upstream.rev} as r`, 'o.rev as mr', 'o.hash as mh', 'o.err as me', 'o.tries as mt', 'o.none as mn', ...this.#docColumns(read, p)]
+      const columns = [`${key} as k`, `${upstream.rev} as r`, 'o.rev as mr', 'o.hash as mh', 'o.err as me', 'o.tries as mt', 'o.none as mn', ...source.columns(slot.fields, p)]
       const joins = ups.map(({ id, slot: up }, i) => {
         columns.push(outputColumn(up, i))
         return this.#outputJoin(id, up, i, key)
       })
-      const where = [only, test, upstream.current, this.#where(slot.where, p, slot.collection), ...(keys === 'all' ? [] : [`${key} = any(${p.add(keys)}::text[])`]), ...(after === undefined ? [] : [`${key} > ${p.add(after)}`])].join(' and ')
-      const rows = await this.#place.sql.query(`select ${columns.join(', ')} from ${from} ${upstream.join} ${joins.join(' ')} left join ${table(this.#place, slot.id)} o on o.key = ${key} and o.off = ${markOffset(slot)} where ${where} order by ${key} limit ${staleRows}`, p.list, ctx.signal)
+      const where = [only, test, upstream.current, this.#where(slot.where, p, source), ...(keys === 'all' ? [] : [source.among(keys, p)]), ...(after === undefined ? [] : [source.after(after, p)])].join(' and ')
+      const rows = await this.#place.sql.query(`select ${columns.join(', ')} from ${from} ${upstream.join} ${joins.join(' ')} left join ${table(this.#place, slot.id)} o on o.key = ${key} and o.off = ${markOffset(slot)} where ${where} order by ${source.order} limit ${staleRows}`, p.list, ctx.signal)
       if (rows.length > 0) {
         yield rows.map((row): Row => ({
-          key: row['k']!, rev: row['r']!, doc: this.#doc(row, read), outputs: this.#outputs(row, ups),
+          key: row['k']!, rev: row['r']!, doc: source.doc(row, slot.fields), outputs: this.#outputs(row, ups),
           ...(row['mr'] === null ? {} : { mark: { rev: row['mr']!, hash: row['mh']!, ...(row['me'] === null ? {} : { error: row['me']! }), ...(row['mt'] === null ? {} : { tries: Number(row['mt']) }), ...(isTrue(row['mn']) ? { none: true as const } : {}) } satisfies Mark }),
         }))
       }
@@ -159,8 +181,8 @@ export class PostgresData implements Datalayer {
   }
 
   async tally(slot: Slot, ctx: Ctx): Promise<Awaited<ReturnType<Datalayer['tally']>>> {
-    const { from, key, only } = this.#source(slot.collection), upstream = this.#upstream(slot), t = table(this.#place, slot.id), p = new Params()
-    const where = `${only} and ${upstream.valued} and ${this.#where(slot.where, p, slot.collection)}`
+    const source = await this.#source(slot.collection, ctx), { from, key, only } = source, upstream = this.#upstream(slot, source), t = table(this.#place, slot.id), p = new Params()
+    const where = `${only} and ${upstream.valued} and ${this.#where(slot.where, p, source)}`
     const current = `o.rev = ${upstream.rev} and ${upstream.current}`
     const [row] = await this.#place.sql.query(`select count(*) as rows, count(*) filter (where o.key is null) as missing, count(*) filter (where o.key is not null and not (${current})) as stale, count(*) filter (where o.err is not null and ${current}) as failed,
       (select count(*) from ${t} o where o.off = ${markOffset(slot)} and not exists (select from ${from} ${upstream.join} where ${key} = o.key and ${where})) as orphaned
@@ -169,7 +191,7 @@ export class PostgresData implements Datalayer {
   }
 
   async settle(slot: Slot, outcomes: readonly Outcome[], ctx: Ctx): Promise<readonly Key[]> {
-    const marks = this.#marks(slot, outcomes), { sql } = this.#place
+    const marks = this.#marks(slot, await this.#source(slot.collection, ctx), outcomes), { sql } = this.#place
     const accepted = slot.many
       ? await sql.transaction(async (query) => {
         const rows = await query(marks.text, marks.params, 'prepared')
@@ -182,8 +204,8 @@ export class PostgresData implements Datalayer {
   }
   /** The row is the fence: it is locked and compared in the statement that stores. Without the lock a concurrent delete would leave an orphan. A row that
    *  another transaction is writing is refused rather than waited for: its rev is about to change, and waiting for it ends in deadlocks with foreign writers. */
-  #marks(slot: Slot, outcomes: readonly Outcome[]): { readonly text: string; readonly params: Params['list'] } {
-    const { from, key, only } = this.#source(slot.collection), upstream = this.#upstream(slot), t = table(this.#place, slot.id), off = markOffset(slot), column = columnOf(this.#place, slot.shape)
+  #marks(slot: Slot, source: Source, outcomes: readonly Outcome[]): { readonly text: string; readonly params: Params['list'] } {
+    const { from, key, only, lock } = source, upstream = this.#upstream(slot, source), t = table(this.#place, slot.id), off = markOffset(slot), column = columnOf(this.#place, slot.shape)
     const p = new Params()
     const lists = [
       `${p.add(textArray(outcomes.map((o) => o.key)))}::text[]`, `${p.add(textArray(outcomes.map((o) => o.rev)))}::text[]`, `${p.add(textArray(outcomes.map((o) => o.hash)))}::text[]`,
@@ -193,7 +215,7 @@ export class PostgresData implements Datalayer {
     ]
     return {
       params: p.list,
-      text: `with ok as materialized (select v.* from unnest(${lists.join(', ')}) v(key, rev, hash, kind, err, tries, value) join ${from} on ${key} = v.key ${upstream.join} where ${only} and ${upstream.rev} = v.rev and ${upstream.current} order by ${key} for share of d skip locked),
+      text: `with ok as materialized (select v.* from unnest(${lists.join(', ')}) v(key, rev, hash, kind, err, tries, value) join ${from} on ${source.isOf('v', outcomes.map((o) => o.key), p)} ${upstream.join} where ${only} and ${upstream.rev} = v.rev and ${upstream.current} order by ${key} ${lock}),
         stored as (insert into ${t} as o (key, off, rev, hash, err, tries, none, value) select key, ${off}, rev, hash, err, case when kind = 'error' then tries end, kind = 'skip', value from ok where kind <> 'same' order by key
           on conflict (key, off) do update set rev = excluded.rev, hash = excluded.hash, err = excluded.err, tries = excluded.tries, none = excluded.none, value = excluded.value returning o.key),
         moved as (update ${t} o set rev = ok.rev from ok where ok.kind = 'same' and o.key = ok.key and o.off = ${off} and o.hash = ok.hash returning o.key)
@@ -216,9 +238,9 @@ export class PostgresData implements Datalayer {
 
   /** What is removed is what was seen: an output that was made anew while this waited for its lock has another rev, and stays. */
   async prune(slot: Slot, keys: readonly Key[] | 'all', ctx: Ctx): Promise<number> {
-    const { from, key, only } = this.#source(slot.collection), upstream = this.#upstream(slot), t = table(this.#place, slot.id), p = new Params()
+    const source = await this.#source(slot.collection, ctx), { from, key, only } = source, upstream = this.#upstream(slot, source), t = table(this.#place, slot.id), p = new Params()
     const hint = keys === 'all' ? 'true' : `o.key = any(${p.add(keys)}::text[])`
-    const [row] = await this.#place.sql.query(`with seen as materialized (select o.key, o.rev from ${t} o where o.off = ${markOffset(slot)} and ${hint} and not exists (select from ${from} ${upstream.join} where ${key} = o.key and ${only} and ${upstream.valued} and ${this.#where(slot.where, p, slot.collection)})),
+    const [row] = await this.#place.sql.query(`with seen as materialized (select o.key, o.rev from ${t} o where o.off = ${markOffset(slot)} and ${hint} and not exists (select from ${from} ${upstream.join} where ${key} = o.key and ${only} and ${upstream.valued} and ${this.#where(slot.where, p, source)})),
       gone as (delete from ${t} o using seen where o.key = seen.key and o.off = ${markOffset(slot)} and o.rev = seen.rev returning o.key)${slot.many ? `,
       parts as (delete from ${t} o using gone where o.key = gone.key and o.off >= 0)` : ''}
       select count(*) as n from gone`, p.list, ctx.signal)
@@ -232,15 +254,15 @@ export class PostgresData implements Datalayer {
 
   /** Nearest outputs with their rows, in one statement. `distance` is SQL over `o.value`. */
   async nearest(slot: Slot, distance: (add: Params['add']) => string, k: number, query: ContractQuery | undefined, ctx: Ctx): Promise<readonly { readonly row: Row; readonly offset: number; readonly distance: number }[]> {
-    const { from, key, rev, only } = this.#source(slot.collection), p = new Params(), of: ContractQuery = query ?? { from: slot.collection, fields: [] }
+    const source = await this.#source(slot.collection, ctx), { from, key, rev, only } = source, p = new Params(), of: ContractQuery = query ?? { from: slot.collection, fields: [] }
     const slots = (of.slots ?? []).map((id) => ({ id, slot: this.#slot(id) }))
-    const columns = [`${key} as k`, `${rev} as r`, 'o.off', `${distance(p.add)} as distance`, ...this.#docColumns(of, p)]
+    const columns = [`${key} as k`, `${rev} as r`, 'o.off', `${distance(p.add)} as distance`, ...source.columns(of.fields, p)]
     const joins = slots.map(({ id, slot: out }, i) => {
       columns.push(outputColumn(out, i))
       return this.#outputJoin(id, out, i, key)
     })
-    const rows = await this.#place.sql.query(`select * from (select ${columns.join(', ')} from ${table(this.#place, slot.id)} o join ${from} on ${key} = o.key ${joins.join(' ')} where o.value is not null and ${only} and ${this.#where(of.where, p, of.from)}) found where distance <> 'NaN'::float8 order by distance, k, off limit ${k}`, p.list, ctx.signal)
-    return rows.map((row) => ({ row: this.#row(row, of, slots), offset: Number(row['off']), distance: Number(row['distance']) }))
+    const rows = await this.#place.sql.query(`select * from (select ${columns.join(', ')} from ${table(this.#place, slot.id)} o join ${from} on ${key} = o.key ${joins.join(' ')} where o.value is not null and ${only} and ${this.#where(of.where, p, source)}) found where distance <> 'NaN'::float8 order by distance, k, off limit ${k}`, p.list, ctx.signal)
+    return rows.map((row) => ({ row: { key: row['k']!, rev: row['r']!, doc: source.doc(row, of.fields), outputs: this.#outputs(row, slots) }, offset: Number(row['off']), distance: Number(row['distance']) }))
   }
 
   #slot(id: string): Slot {
@@ -249,15 +271,17 @@ export class PostgresData implements Datalayer {
     return slot
   }
 
-  #source(of: string): Source {
+  /** Of a collection, or of a slot with many outputs. Another process may have attached what this one has not seen. */
+  async #source(of: string, ctx: Ctx): Promise<Source> {
     const slot = this.#slots.get(of)
-    if (slot === undefined) return { from: `${table(this.#place, of)} d`, key: 'd._id', rev: 'd._rev::text', doc: 'd.doc', only: 'true' }
-    return { from: `${table(this.#place, of)} d`, key: 'd.id', rev: 'd.rev', doc: `jsonb_build_object('value', ${jsonOf(this.#place, slot.shape, 'd.value')}, 'source', d.key, 'offset', d.off)`, only: 'd.off >= 0' }
+    if (slot !== undefined) return slotSource(this.#place, slot)
+    const attached = await this.#tables.of(of, ctx.signal)
+    return attached === undefined ? ownSource(this.#place, of) : tableSource(this.#place, attached)
   }
 
   /** Joins to the marks of what a slot reads: its composite rev, whether all of it has values, and whether all of it is current. */
-  #upstream(slot: Slot): { readonly join: string; readonly rev: string; readonly valued: string; readonly current: string } {
-    const { key, rev: own } = this.#source(slot.collection), joined = new Map<string, string>()
+  #upstream(slot: Slot, { key, rev: own }: Source): { readonly join: string; readonly rev: string; readonly valued: string; readonly current: string } {
+    const joined = new Map<string, string>()
     const visit = (of: Slot): { readonly rev: string; readonly valued: readonly string[]; readonly current: readonly string[] } => {
       let rev = own
       const valued: string[] = [], current: string[] = []
@@ -282,12 +306,13 @@ export class PostgresData implements Datalayer {
       : `left join ${t} j${i} on j${i}.key = ${key} and j${i}.off = 0`
   }
 
-  #where(filter: Filter | undefined, p: Params, from: string): string {
+  #where(filter: Filter | undefined, p: Params, source: Source): string {
     if (filter === undefined) return 'true'
-    const { key, doc } = this.#source(from)
+    const { key } = source
     return compileFilter(filter, {
-      key, param: p.add,
-      json: (path) => (path.slot === undefined ? { root: doc, at: path.at }
+      key, param: p.add, among: (keys) => source.among(keys, p),
+      ...(source.condition === undefined ? {} : { condition: (f: Filter) => source.condition!(f, p) }),
+      json: (path) => (path.slot === undefined ? source.json(path.at)
         : { root: `coalesce((select jsonb_build_object('v', ${jsonOf(this.#place, this.#slot(path.slot).shape, 's.value')}) from ${table(this.#place, path.slot)} s where s.key = ${key} and s.off = 0 and s.value is not null), '{}'::jsonb)`, at: ['v', ...path.at] }),
     })
   }

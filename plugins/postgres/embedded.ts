@@ -16,6 +16,7 @@ interface Started {
 }
 interface Shared { readonly opened: Promise<Started>; uses: number }
 
+const pollMs = 1000
 const folders = new Map<string, Shared>()
 /** Folders on their way to be closed: whoever opens one waits for that. */
 const closing = new Map<string, Promise<void>>()
@@ -74,6 +75,10 @@ function open(started: Started, leave: (started: Started) => Promise<void>): Sql
       signal.throwIfAborted()
       return work((text, params = []) => run(tx, text, params))
     }) as Promise<never>,
+    listen: async (channel, wake) => {
+      const stop = await db.listen(channel, wake)
+      return { pollMs, stop: () => { stop().catch(() => {}) } }                // closed meanwhile
+    },
     close: () => (closed ??= leave(started)),
   }
 }

@@ -10,11 +10,17 @@ import { contentKey, isBytes, tagMark } from '../../core/value.ts'
 export interface Target {
   /** SQL text of the row's key. */
   readonly key: string
-  /** SQL text of a jsonb that is not null, and the path in it. The output of a slot is `{"v": value}`, or `{}` where there is none. */
-  json(path: Path): { readonly root: string; readonly at: readonly string[] }
+  /** SQL for the key being one of these. */
+  among(keys: readonly string[]): string
+  json(path: Path): Json
+  /** SQL for a condition that needs no JSON, never null. */
+  condition?(filter: Filter): string | undefined
   /** Adds a parameter and returns its `$n`. */
   param(value: unknown): string
 }
+
+/** SQL text of a jsonb that is not null, and the path in it. The output of a slot is `{"v": value}`, or `{}` where there is none. */
+export interface Json { readonly root: string; readonly at: readonly string[] }
 
 const signs = { eq: '=', lt: '<', lte: '<=', gt: '>', gte: '>=' } as const
 
@@ -24,15 +30,15 @@ export function compileFilter(filter: Filter, target: Target): string {
     case 'and': case 'or': return filter.of.length === 0 ? String(filter.kind === 'and') : `(${filter.of.map((f) => compileFilter(f, target)).join(` ${filter.kind} `)})`
     case 'not': return `(not ${compileFilter(filter.of, target)})`
     case 'keys': return keyIn(filter.keys, target)
-    default: return filter.path.slot === undefined && filter.path.at[0] === '_id' ? onKey(filter, target) : onJson(filter, target)
+    default: return filter.path.slot === undefined && filter.path.at[0] === '_id' ? onKey(filter, target) : target.condition?.(filter) ?? onJson(filter, target)
   }
 }
 
 type Leaf = Exclude<Filter, { readonly kind: 'and' | 'or' | 'not' | 'keys' }>
 
-function keyIn(keys: readonly Scalar[], { key, param }: Target): string {
+function keyIn(keys: readonly Scalar[], target: Target): string {
   const texts = keys.filter((k) => typeof k === 'string')
-  return texts.length === 0 ? 'false' : `${key} = any(${param(texts)}::text[])`
+  return texts.length === 0 ? 'false' : target.among(texts)
 }
 
 /** A key is text, always there; anything else never equals it and is not ordered against it. */
@@ -42,6 +48,7 @@ function onKey(filter: Leaf, target: Target): string {
     case 'exists': return String(filter.is)
     case 'prefix': return `starts_with(${target.key}, ${target.param(filter.value)})`
     case 'in': return keyIn(filter.values, target)
+    case 'eq': return keyIn([filter.value], target)
     default: return typeof filter.value === 'string' ? `${target.key} collate "C" ${signs[filter.kind]} ${target.param(filter.value)}` : 'false'
   }
 }

@@ -6,6 +6,7 @@ import type { Param, Query, Sql, SqlRow } from './sql.ts'
 
 const connections = 8
 const connectMs = 10_000
+const pollMs = 1000
 
 export async function connectServer(uri: string): Promise<Sql> {
   const { default: pg } = await import('pg').catch((cause: unknown) => {
@@ -54,6 +55,26 @@ export async function connectServer(uri: string): Promise<Sql> {
     }
   }
   let closed: Promise<void> | undefined
+  // One connection for all that listen.
+  const wakes = new Map<string, Set<() => void>>()
+  let listener: Promise<InstanceType<typeof pg.Client>> | undefined
+  const connectListener = async (): Promise<InstanceType<typeof pg.Client>> => {
+    const client = new pg.Client({ ...config, application_name: 'inlay listen' } as never)
+    const lost = (): void => {
+      listener = undefined
+      for (const set of wakes.values()) for (const wake of set) wake()
+    }
+    client.on('error', lost)
+    client.on('end', lost)
+    client.on('notification', ({ channel }) => { for (const wake of wakes.get(channel) ?? []) wake() })
+    await client.connect()
+    return client
+  }
+  const listen = async (channel: string): Promise<void> => {
+    const connecting = listener ??= connectListener()
+    connecting.catch(() => { if (listener === connecting) listener = undefined })
+    await (await connecting).query(`listen ${pg.escapeIdentifier(channel)}`)
+  }
   const sql: Sql = {
     server: '',
     query: (text, params, signal, prepared) => on(signal, (query) => query(text, params, prepared)),
@@ -68,7 +89,25 @@ export async function connectServer(uri: string): Promise<Sql> {
         throw error
       }
     }),
-    close: () => (closed ??= pool.end()),
+    async listen(channel, wake) {
+      const set = wakes.get(channel) ?? new Set()
+      wakes.set(channel, set.add(wake))
+      await listen(channel)
+      // A connection that was lost is made anew; until then watchers look by themselves.
+      const again = setInterval(() => { if (listener === undefined && closed === undefined) listen(channel).catch(() => {}) }, pollMs)
+      again.unref()
+      return {
+        pollMs,
+        stop() {
+          clearInterval(again)
+          set.delete(wake)
+        },
+      }
+    },
+    close: () => (closed ??= (async () => {
+      await (await listener?.catch(() => undefined))?.end().catch(() => {})
+      await pool.end()
+    })()),
   }
   try {
     const rows = await sql.query('show server_version', [], new AbortController().signal)

@@ -24,7 +24,7 @@ export function jsonOf({ vectors }: Place, shape: Shape, value: string): string 
     case 'json': return value
   }
 }
-const tag = (of: string): string => `E'\\x01${of}'`
+export const tag = (of: string): string => `E'\\x01${of}'`
 
 export function columnOf({ vectors }: Place, shape: Shape): Column {
   switch (shape.kind) {

@@ -10,6 +10,8 @@ export interface Sql {
   query(text: string, params: readonly Param[], signal: AbortSignal, prepared?: 'prepared'): Promise<readonly SqlRow[]>
   /** All or nothing, on one session. */
   transaction<T>(work: (query: Query) => Promise<T>, signal: AbortSignal): Promise<T>
+  /** Calls `wake` for each NOTIFY of the channel, as far as the connection lives: look yourself every `pollMs`. */
+  listen(channel: string, wake: () => void): Promise<{ readonly pollMs: number; stop(): void }>
   close(): Promise<void>
 }
 export type Query = (text: string, params?: readonly Param[], prepared?: 'prepared') => Promise<readonly SqlRow[]>

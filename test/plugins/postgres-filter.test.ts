@@ -25,7 +25,7 @@ async function found(part: string, filter: Filter): Promise<readonly string[]> {
   const where = compileFilter(filter, {
     key: 'id',
     json: ({ slot, at }) => (slot === undefined ? { root: 'doc', at } : { root: `case when out is null then '{}' else jsonb_build_object('v', out) end`, at: ['v', ...at] }),
-    param: (value) => `$${params.push(value)}`,
+    among: (keys) => `id = any($${params.push(keys)}::text[])`, param: (value) => `$${params.push(value)}`,
   })
   const { rows } = await db.query<{ id: string; holds: boolean | null }>(`select id, ${where} as holds from rows where part = $1 order by id collate "C"`, params)
   const open = rows.filter(({ holds }) => holds === null)
