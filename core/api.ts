@@ -253,6 +253,29 @@ export interface ShownCollection {
   readonly readOnly?: boolean
 }
 
+/** How a worker runs. */
+export interface WorkOptions {
+  /** Stops it: what it has begun it ends, and it gives back what it holds. */
+  readonly signal?: AbortSignal
+  /** Work for these listeners only. Default: for all whose functions this process has. */
+  readonly listeners?: readonly string[]
+  /** Called about once a second, more rarely where counting takes long. */
+  readonly onStatus?: (status: WorkStatus) => void
+}
+/** How a worker stands. */
+export interface WorkStatus {
+  readonly worker: string
+  /** Parts of listeners that this worker has taken. */
+  readonly leases: number
+  /** Rows whose outputs are missing or stale, of all listeners, whoever works on them. */
+  readonly lag: number
+  /** Outputs that this worker has stored, and rows that failed, since it began. */
+  readonly done: number
+  readonly failed: number
+  /** `blocked`: why this process cannot compute it. */
+  readonly listeners: readonly { readonly name: string; readonly lag: number; readonly failed: number; readonly blocked?: string }[]
+}
+
 /** A database with its models. `await using db = await inlay(…)` closes it. */
 export interface Inlay {
   /** Name and version of the data database: "PostgreSQL 18.6, pgvector 0.8.6". */
@@ -275,6 +298,9 @@ export interface Inlay {
   remove(kind: ComponentKind | 'collection', name: string, options?: { readonly version?: number; readonly force?: boolean; readonly keepOutputs?: boolean }): Promise<void>
   /** What `add` of these would do, and why; changes nothing. */
   plan(specs: readonly Spec<unknown>[], options?: Cancel): Promise<Plan>
+  /** Keeps outputs up to date, of what this and other processes write, until the signal or `close`. Any number of workers share the work. Where the database tells of
+   *  changes they follow at once, else within a second. */
+  work(options?: WorkOptions): Promise<WorkStatus>
   /** Compares outputs, marks, indexes and artifacts with the rows. */
   verify(options?: VerifyOptions): Promise<Health>
   /** Awaits work in flight, or stops it with `abort`, then closes what was opened, last first. Twice: no error. */

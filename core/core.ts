@@ -39,9 +39,14 @@ export interface Core extends SearchParts {
 /** Calls in flight, and the end of them. */
 export class Life {
   readonly #stop = new AbortController()
+  readonly #closing = new AbortController()
   readonly #running = new Set<Promise<unknown>>()
   #closed = false
 
+  /** Told when `close` begins: what runs until it is told to stop, stops. */
+  get closing(): AbortSignal {
+    return this.#closing.signal
+  }
   ctx(signal: AbortSignal | undefined): Ctx {
     if (this.#closed) throw new InlayError('CLOSED', 'This Inlay is closed. Open the database again with inlay().')
     const ctx = { signal: signal === undefined ? this.#stop.signal : AbortSignal.any([signal, this.#stop.signal]) }
@@ -74,6 +79,7 @@ export class Life {
   async close(abort: boolean): Promise<boolean> {
     if (this.#closed) return false
     this.#closed = true
+    this.#closing.abort()
     if (abort) this.#stop.abort(new InlayError('ABORTED', 'The Inlay was closed with { abort: true } while this call was running.'))
     while (this.#running.size > 0) await Promise.allSettled(this.#running)
     return true

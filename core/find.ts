@@ -107,8 +107,17 @@ export class Find {
     const { skip, limit, like } = this.#asked
     return this.#core.call(this.#asked.signal, async (ctx) => {
       await this.#core.collections.open(this.#collection, ctx)
-      const { query, residual } = this.#plan(false)
-      if (residual.length === 0 && skip === undefined && limit === undefined && like === undefined) return this.#core.data.count({ from: query.from, ...(query.where === undefined ? {} : { where: query.where }) }, ctx)
+      const native = (): Promise<number> | undefined => {
+        const { query, residual } = this.#plan(false)
+        return residual.length > 0 || skip !== undefined || limit !== undefined || like !== undefined ? undefined : this.#core.data.count({ from: query.from, ...(query.where === undefined ? {} : { where: query.where }) }, ctx)
+      }
+      const counted = await native()?.catch(async (error: unknown) => {
+        // Another process may have declared, changed or removed what this one knows of.
+        if (!InlayError.is(error) || error.code !== 'NOT_FOUND') throw error
+        await this.#core.reopen(ctx)
+        return native()
+      })
+      if (counted !== undefined) return counted
       let n = 0
       for await (const _ of this.seen(ctx)) n++
       return n

@@ -1,7 +1,7 @@
 /** Everything an application uses, but for `inlay` itself, which the package's main entry adds with the plugins that come with it. */
 export type {
   Cancel, Changed, Collection, CollectionOptions, Config, Failure, Find, Fold, Health, Hit, IndexHandle, Inlay, ListenerHandle, ListenerHealth, ListenOptions, Log, ModelHandle, New, Operators, Plan, PlanStep,
-  Progress, Refused, Row, ShownCollection, ShownListener, Test, TypeName, Update, VerifyOptions, Wait, Where,
+  Progress, Refused, Row, ShownCollection, ShownListener, Test, TypeName, Update, VerifyOptions, Wait, Where, WorkOptions, WorkStatus,
 } from './api.ts'
 export type { Shown } from './components.ts'
 export { defineConfig } from './config.ts'

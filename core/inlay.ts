@@ -1,5 +1,5 @@
 /** What an application holds: opens the parts, declares components, verifies, closes. */
-import type { CollectionOptions, Config, Health, IndexHandle, Inlay as InlayOf, ListenerHandle, ListenOptions, ModelHandle, Plan, ShownCollection, VerifyOptions, Wait } from './api.ts'
+import type { CollectionOptions, Config, Health, IndexHandle, Inlay as InlayOf, ListenerHandle, ListenOptions, ModelHandle, Plan, ShownCollection, VerifyOptions, Wait, WorkOptions, WorkStatus } from './api.ts'
 import { checkCollection, Collection } from './collection.ts'
 import type { Component, ComponentKind, ComponentVersion, Shown } from './components.ts'
 import { resolveConfig, type Resolved } from './config.ts'
@@ -17,6 +17,7 @@ import { Plugins, type PluginEntry } from './plugins.ts'
 import { Rate } from './rate.ts'
 import { listener, type IndexSpec, type ListenerKey, type ModelSpec, type Spec } from './spec.ts'
 import { failureOf, verify } from './verify.ts'
+import { Worker } from './work.ts'
 
 /** Opens a database. See `inlay` of the package's main entry, which adds the plugins that come with it. */
 export async function open(config: string | Config | undefined, firstParty: readonly PluginEntry[]): Promise<InlayOf> {
@@ -238,6 +239,18 @@ class Inlay {
         await this.declarations.switchOver(ctx)
       }
       return health
+    })
+  }
+
+  async work(options: WorkOptions = {}): Promise<WorkStatus> {
+    const { signal, listeners, onStatus } = options
+    if (listeners !== undefined && (!Array.isArray(listeners) || listeners.some((name) => typeof name !== 'string'))) throw new InlayError('INVALID_ARGUMENT', `listeners of work() is ${quote(listeners)}; a list of names is expected.`)
+    if (onStatus !== undefined && typeof onStatus !== 'function') throw new InlayError('INVALID_ARGUMENT', `onStatus of work() is ${quote(onStatus)}; a function is expected.`)
+    return this.core.call(undefined, async (ctx) => {
+      await this.core.refresh(ctx)
+      const unknown = listeners?.find((name) => this.core.listeners.get(name) === undefined)
+      if (unknown !== undefined) throw new InlayError('NOT_FOUND', `There is no listener ${quote(unknown)} to work for. See db.show('listener').`)
+      return new Worker(this.core, options, AbortSignal.any([this.#life.closing, ...(signal === undefined ? [] : [signal])]), (c) => this.declarations.switchOver(c)).run(ctx)
     })
   }
 

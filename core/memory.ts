@@ -1,5 +1,5 @@
 /** The in-memory plugin: rows, outputs and artifacts in maps. `memory:` is private to its connection, `memory:name` is shared within the process. */
-import type { ArtifactStore, Collection, Connection, Ctx, DataCapabilities, Datalayer, Doc, Filter, Key, Mark, Outcome, Plugin, Query, Row, Slot, Tally, Value, Write, Written } from './contract.ts'
+import type { ArtifactStore, Collection, Connection, Ctx, DataCapabilities, Datalayer, Doc, Filter, Key, Mark, Notice, Outcome, Plugin, Query, Row, Slot, Tally, Value, Write, Written } from './contract.ts'
 import { hashOf, pick } from './encoding.ts'
 import { InlayError, quote } from './errors.ts'
 import { evaluate } from './match.ts'
@@ -12,13 +12,15 @@ interface Store {
   readonly collections: Map<string, { readonly of: Collection; readonly rows: Map<Key, Stored> }>
   readonly slots: Map<string, { readonly of: Slot; readonly outputs: Map<Key, Output> }>
   readonly artifacts: Map<string, { readonly bytes: Uint8Array; readonly written: number }>
+  /** Who is told of writes. */
+  readonly watchers: Set<{ readonly collection: string; tell(keys: readonly Key[]): void }>
   counter: number
 }
 
 const pageRows = 500
 const named = new Map<string, Store>()
 const capabilities: DataCapabilities = Object.freeze({
-  filters: ['and', 'or', 'not', 'eq', 'lt', 'lte', 'gt', 'gte', 'in', 'null', 'exists', 'prefix', 'keys'] as const, order: true, durable: false, writers: 'one-process', attaches: false, notices: 'none', givenRevs: true, foreign: false,
+  filters: ['and', 'or', 'not', 'eq', 'lt', 'lte', 'gt', 'gte', 'in', 'null', 'exists', 'prefix', 'keys'] as const, order: true, durable: false, writers: 'one-process', attaches: false, notices: 'own', givenRevs: true, foreign: false,
   refuses: [], loses: [], limits: {}, notes: ['Rows live as long as the process.'],
 } as const)
 
@@ -29,7 +31,7 @@ export const memory: Plugin = {
   identify: (uri) => uri,
   async connect(uri, { namespace }) {
     const name = uri.slice('memory:'.length), id = `${name}\n${namespace}`
-    const store = (name === '' ? undefined : named.get(id)) ?? { collections: new Map(), slots: new Map(), artifacts: new Map(), counter: 0 }
+    const store = (name === '' ? undefined : named.get(id)) ?? { collections: new Map(), slots: new Map(), artifacts: new Map(), watchers: new Set(), counter: 0 }
     if (name !== '') named.set(id, store)
     return { server: 'memory', data: datalayer(store), artifacts: artifactStore(store), close: async () => {} } satisfies Connection
   },
@@ -126,9 +128,11 @@ function datalayer(store: Store): Datalayer {
     },
     list: async () => [...store.collections.values()].map(({ of }) => of),
     async write(name, ops) {
-      const rows = collectionOf(name)
-      return ops.map((op) => apply(rows, name, op))
+      const rows = collectionOf(name), written = ops.map((op) => apply(rows, name, op)), keys = written.flatMap((w) => (w.status === 'done' ? [w.key] : []))
+      for (const watcher of store.watchers) if (watcher.collection === name && keys.length > 0) watcher.tell(keys)
+      return written
     },
+    watch: (collection, ctx) => watch(store, collection, ctx),
     find: (query, ctx) => pages(() => search(query), ctx),
     count: async (query) => search(query).length,
     async openSlot(slot) {
@@ -181,6 +185,27 @@ function datalayer(store: Store): Datalayer {
     old?.values?.forEach((_, i) => { if (values === undefined || i >= values.length) forget(slot.id, `${key}#${i}`) })
     outputs.set(key, { mark: { rev, hash, ...(outcome.kind === 'error' ? { error: outcome.error, tries: outcome.tries } : outcome.kind === 'skip' ? { none: true as const } : {}) }, values })
     return true
+  }
+}
+
+/** What a watcher has not taken yet is kept as keys, so that it is bounded by the rows. */
+async function* watch(store: Store, collection: string, { signal }: Ctx): AsyncIterable<Notice> {
+  let told = new Set<Key>(), wake = (): void => {}
+  const watcher = { collection, tell: (keys: readonly Key[]): void => { for (const key of keys) told.add(key); wake() } }
+  const stop = (): void => wake()
+  store.watchers.add(watcher)
+  signal.addEventListener('abort', stop)
+  try {
+    yield { keys: 'stale', done: async () => {} }
+    while (!signal.aborted) {
+      const keys = [...told]
+      told = new Set()
+      if (keys.length > 0) yield { keys, done: async () => {} }
+      else await new Promise<void>((resolve) => { wake = resolve })
+    }
+  } finally {
+    store.watchers.delete(watcher)
+    signal.removeEventListener('abort', stop)
   }
 }
 

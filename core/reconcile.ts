@@ -23,6 +23,10 @@ export interface ReconcileOptions {
   /** Most rows of one model call. Default: as they come from the database. */
   readonly chunk?: number
   readonly onRows?: (run: Readonly<Run>) => void
+  /** Rows that are somebody else's are left out. */
+  readonly mine?: (key: Key) => boolean
+  /** Ends the run between two batches. */
+  readonly stop?: AbortSignal
 }
 
 const rounds = 20
@@ -39,7 +43,8 @@ export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: 
     const refused: Key[] = []
     let settling: Promise<void> = Promise.resolve()
     try {
-      for await (const rows of rowsInChunks(ahead(data.rows(work.slot, which, todo, ctx)), options.chunk)) {
+      for await (const rows of rowsInChunks(ahead(data.rows(work.slot, which, todo, ctx)), options)) {
+        if (options.stop?.aborted === true) break
         const outcomes = await outcomesOf(work, rows, ctx, { known, again: which === 'failed' })
         await settling
         settling = settle(data, work, rows, outcomes, ctx, run, known).then((keys) => { refused.push(...keys); options.onRows?.(run) })
@@ -49,7 +54,7 @@ export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: 
       await settling
     }
     run.pending = refused.length
-    if (refused.length === 0) break
+    if (refused.length === 0 || options.stop?.aborted === true) break
     todo = refused
     if (which === 'all') which = 'stale'
   }
@@ -125,8 +130,9 @@ async function* ahead<T>(batches: AsyncIterable<T>): AsyncIterable<T> {
   }
 }
 
-async function* rowsInChunks(batches: AsyncIterable<readonly Row[]>, size: number | undefined): AsyncIterable<readonly Row[]> {
-  for await (const rows of batches) {
+async function* rowsInChunks(batches: AsyncIterable<readonly Row[]>, { chunk: size, mine }: ReconcileOptions): AsyncIterable<readonly Row[]> {
+  for await (const batch of batches) {
+    const rows = mine === undefined ? batch : batch.filter((row) => mine(row.key))
     for (let i = 0; i < rows.length; i += size ?? rows.length) yield rows.slice(i, i + (size ?? rows.length))
   }
 }

@@ -1,0 +1,228 @@
+/** A worker: keeps outputs up to date that others leave to it. Notices tell it where to look, leases which part is its own; scans find what neither told. */
+import type { Log, WorkOptions, WorkStatus } from './api.ts'
+import type { Ctx, Key, Notice } from './contract.ts'
+import type { Core } from './core.ts'
+import { InlayError, messageOf, quote } from './errors.ts'
+import { Leases } from './leases.ts'
+import type { Generation, Listener } from './listeners.ts'
+import { isOutage, type Run } from './reconcile.ts'
+
+const beatMs = 2000
+/** Where nothing tells of changes. */
+const pollMs = 1000
+/** A notice may be lost; then this finds what it told. */
+const scanMs = 60_000
+const firstPauseMs = 100
+const longestPauseMs = 30_000
+const leastStatusMs = 1000
+/** Counting what waits may take this share of the time. */
+const statusShare = 20
+
+/** What is to be looked at in one collection. */
+interface Todo { keys: Set<Key>; scan: 'stale' | 'all' | undefined; readonly done: Notice['done'][] }
+
+export class Worker {
+  readonly #core: Core
+  readonly #log: Log
+  readonly #leases: Leases
+  readonly #options: WorkOptions
+  /** Ends the work between two batches. */
+  readonly #stop: AbortSignal
+  readonly #switchOver: (ctx: Ctx) => Promise<void>
+  readonly #loops = new Map<string, { readonly todo: Todo; wake: () => void; readonly end: AbortController; readonly running: Promise<unknown> }>()
+  readonly #total = { done: 0, failed: 0 }
+
+  constructor(core: Core, options: WorkOptions, stop: AbortSignal, switchOver: (ctx: Ctx) => Promise<void>) {
+    this.#core = core
+    this.#log = core.log
+    this.#leases = new Leases(core.data)
+    this.#options = options
+    this.#stop = stop
+    this.#switchOver = switchOver
+  }
+
+  /** Resolves when it was told to stop and what it had begun is done. */
+  async run(ctx: Ctx): Promise<WorkStatus> {
+    const reporting = this.#report(ctx)
+    try {
+      await this.#leases.open(ctx)
+      for (let beaten = true; !this.#stop.aborted;) {
+        const started = performance.now()
+        try {
+          await this.#core.look(ctx)
+          await this.#beat(ctx)
+          beaten = true
+        } catch (error) {
+          if (ctx.signal.aborted || this.#stop.aborted) break
+          if (beaten) this.#log.warn?.(`The worker cannot reach its leases and waits: ${messageOf(error)}`)
+          beaten = false
+        }
+        await pause(Math.max(0, beatMs - (performance.now() - started)), this.#stop)
+      }
+    } finally {
+      for (const { end, wake } of this.#loops.values()) { end.abort(); wake() }
+      await Promise.allSettled([...this.#loops.values()].map(({ running }) => running))
+      await reporting
+      if (!ctx.signal.aborted) await this.#leases.close(ctx).catch(() => {})        // they end by themselves
+    }
+    return this.#status(ctx)
+  }
+
+  #listeners(): readonly Listener[] {
+    const { listeners } = this.#options
+    return this.#core.listeners.all().filter((l) => l.state.active && (listeners === undefined || listeners.includes(l.name)))
+  }
+  /** What of a listener can be computed here. */
+  #able(listener: Listener): readonly Generation[] {
+    return this.#core.listeners.generations(listener).filter((g) => g.work !== undefined)
+  }
+
+  async #beat(ctx: Ctx): Promise<void> {
+    const groups = new Map<string, string[]>(), collectionOf = new Map<string, string>()
+    for (const listener of this.#listeners()) {
+      for (const { slot } of this.#able(listener)) {
+        groups.set(slot.collection, [...groups.get(slot.collection) ?? [], slot.id])
+        collectionOf.set(slot.id, slot.collection)
+      }
+    }
+    const taken = await this.#leases.beat(groups, ctx)
+    for (const [collection, { end, wake }] of this.#loops) if (!groups.has(collection)) { this.#loops.delete(collection); end.abort(); wake() }
+    for (const collection of groups.keys()) if (!this.#loops.has(collection)) this.#start(collection, ctx)
+    for (const slot of taken) this.#tell(collectionOf.get(slot)!, { keys: 'stale', done: async () => {} })
+  }
+
+  #start(collection: string, ctx: Ctx): void {
+    const end = new AbortController(), todo: Todo = { keys: new Set(), scan: 'stale', done: [] }
+    const loop = { todo, wake: () => {}, end, running: Promise.resolve() as Promise<unknown> }
+    this.#loops.set(collection, loop)
+    loop.running = Promise.all([this.#watch(collection, { signal: AbortSignal.any([ctx.signal, this.#stop, end.signal]) }), this.#loop(collection, loop, ctx)])
+  }
+  #tell(collection: string, { keys, done }: Notice): void {
+    const loop = this.#loops.get(collection)
+    if (loop === undefined) return
+    if (keys === 'all' || keys === 'stale') loop.todo.scan = keys === 'all' || loop.todo.scan === 'all' ? 'all' : 'stale'
+    else for (const key of keys) loop.todo.keys.add(key)
+    loop.todo.done.push(done)
+    loop.wake()
+  }
+
+  async #watch(collection: string, ctx: Ctx): Promise<void> {
+    const { data } = this.#core
+    if (data.watch === undefined || data.capabilities.notices === 'none') return
+    for (let attempt = 0; !ctx.signal.aborted; attempt++) {
+      try {
+        for await (const notice of data.watch(collection, ctx)) {
+          this.#tell(collection, notice)
+          attempt = 0
+        }
+      } catch (error) {
+        if (ctx.signal.aborted) return
+        this.#log.warn?.(`Notices of ${quote(collection)} ended, and are asked for again: ${messageOf(error)}`)
+      }
+      await pause(backoff(attempt), ctx.signal)
+    }
+  }
+
+  async #loop(collection: string, loop: { todo: Todo; wake: () => void; readonly end: AbortController }, ctx: Ctx): Promise<void> {
+    const told = this.#core.data.watch !== undefined && this.#core.data.capabilities.notices !== 'none', over = AbortSignal.any([this.#stop, loop.end.signal])
+    let failures = 0, scanned = performance.now()
+    while (!over.aborted) {
+      const { todo } = loop
+      if (todo.keys.size === 0 && todo.scan === undefined) {
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, told ? scanMs : pollMs)
+          loop.wake = () => { clearTimeout(timer); resolve() }
+          if (todo.keys.size > 0 || todo.scan !== undefined || over.aborted) loop.wake()
+        })
+        if (performance.now() - scanned >= (told ? scanMs : pollMs)) todo.scan ??= 'stale'
+        continue
+      }
+      loop.todo = { keys: new Set(), scan: undefined, done: [] }
+      try {
+        if (todo.scan !== undefined) scanned = performance.now()
+        await this.#work(collection, todo, over, ctx)
+        if (over.aborted) return
+        for (const done of todo.done) await done(ctx)
+        failures = 0
+      } catch (error) {
+        if (ctx.signal.aborted) return
+        if (InlayError.is(error) && error.code === 'NOT_FOUND') await this.#core.reopen(ctx).catch(() => {})
+        else if (failures === 0) this.#log[isOutage(error) ? 'warn' : 'error']?.(`The worker could not go on with ${quote(collection)} and tries again: ${messageOf(error)}`)
+        for (const key of todo.keys) loop.todo.keys.add(key)
+        if (todo.scan !== undefined && loop.todo.scan !== 'all') loop.todo.scan = todo.scan
+        loop.todo.done.push(...todo.done)
+        await pause(backoff(failures++), over)
+      }
+    }
+  }
+
+  /** One pass over the listeners of a collection, upstream first. */
+  async #work(collection: string, { keys, scan }: Todo, stop: AbortSignal, ctx: Ctx): Promise<void> {
+    const { listeners, data } = this.#core
+    let away: unknown
+    for (const listener of this.#listeners().filter((l) => l.spec.collection === collection)) {
+      for (const generation of this.#able(listener)) {
+        const { slot } = generation
+        if (stop.aborted) return
+        if (!this.#leases.holdsAny(slot.id)) continue
+        const mine = scan === undefined ? [...keys].filter((key) => this.#leases.holds(slot.id, key)) : 'all'
+        if (mine.length === 0) continue
+        // One worker removes what has no row any more.
+        if (mine !== 'all' || this.#leases.holdsAny(slot.id, 0)) await data.prune(slot, mine, ctx)
+        let before = { done: 0, failed: 0 }
+        const count = ({ done, failed }: Readonly<Run>): void => {
+          this.#total.done += done - before.done
+          this.#total.failed += failed - before.failed
+          before = { done, failed }
+        }
+        try {
+          const run = await listeners.run(listener, generation, ctx, { keys: mine, which: scan ?? 'stale', mine: (key) => this.#leases.holds(slot.id, key), stop, onRows: count })
+          count(run)
+        } catch (error) {
+          // A model that is away holds up its own outputs only.
+          if (!isOutage(error) || ctx.signal.aborted) throw error
+          away = error
+        }
+      }
+    }
+    if (away !== undefined) throw away
+    if (this.#listeners().some((l) => l.spec.collection === collection && l.serving !== l.target)) await this.#switchOver(ctx)
+  }
+
+  async #status(ctx: Ctx): Promise<WorkStatus> {
+    const listeners = []
+    for (const listener of this.#listeners()) {
+      const { missing, stale, failed } = ctx.signal.aborted ? { missing: 0, stale: 0, failed: 0 } : await this.#core.data.tally(listener.target.slot, ctx)
+      listeners.push({ name: listener.name, lag: missing + stale, failed, ...(listener.target.reason === undefined ? {} : { blocked: listener.target.reason }) })
+    }
+    return { worker: this.#leases.worker, leases: this.#leases.size, lag: listeners.reduce((sum, l) => sum + l.lag, 0), ...this.#total, listeners }
+  }
+  async #report(ctx: Ctx): Promise<void> {
+    const { onStatus } = this.#options
+    if (onStatus === undefined) return
+    while (!this.#stop.aborted) {
+      const started = performance.now()
+      const status = await this.#status(ctx).catch(() => undefined)           // the database is away, or a listener is being removed
+      const took = performance.now() - started
+      if (status !== undefined) onStatus(status)
+      await pause(Math.max(leastStatusMs, took * statusShare), this.#stop)
+    }
+  }
+}
+
+function backoff(attempt: number): number {
+  return Math.min(firstPauseMs * 2 ** attempt, longestPauseMs)
+}
+/** Ends early, without an error, when the signal says so. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = (): void => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', end)
+      resolve()
+    }
+    const timer = setTimeout(end, ms)
+    signal.addEventListener('abort', end)
+    if (signal.aborted) end()
+  })
+}

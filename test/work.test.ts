@@ -1,0 +1,124 @@
+/** Workers: outputs that another process, or another program, left to do. */
+import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { describe, expect, it, type TestContext } from 'vitest'
+import { inlay, model, step, type Config, type Inlay, type WorkStatus } from '../index.ts'
+import { backends, dropSchema, type Backend } from './support/backends.ts'
+
+interface Shared { open(config?: Config): Promise<Inlay>; readonly uri: string; readonly namespace: string }
+/** Several connections to one namespace. */
+async function shared(ctx: TestContext, backend: Backend): Promise<Shared> {
+  const namespace = `t_${randomBytes(6).toString('hex')}`, uri = backend.uri(ctx), opened: Inlay[] = []
+  ctx.onTestFinished(async () => {
+    for (const db of opened) await db.close({ abort: true })
+    if (backend.name === 'PostgreSQL') await dropSchema(uri, namespace)
+  })
+  return {
+    uri, namespace,
+    async open(config = {}) {
+      const db = await inlay({ data: uri, namespace, config: false, log: {}, ...config })
+      opened.push(db)
+      return db
+    },
+  }
+}
+
+function upper(called: string[] = [], ms = 0) {
+  return model<string, string>('upper', { run: step('upper@1', async (texts: readonly string[]) => { called.push(...texts); await sleep(ms); return texts.map((t) => t.toUpperCase()) }) })
+}
+async function until<T>(what: string, look: () => Promise<T | undefined | false>, ms = 20_000): Promise<T> {
+  for (const end = Date.now() + ms; Date.now() < end; await sleep(10)) {
+    const found = await look()
+    if (found !== undefined && found !== false) return found as T
+  }
+  throw new Error(`${what} did not happen within ${ms} ms`)
+}
+const settled = async (db: Inlay, rows: number, where = {}): Promise<boolean> => await db.collection('docs').find({ '_outputs.text.upper': { $exists: true }, ...where }).count() === rows
+
+describe.each(backends)('$name', (backend) => {
+  it('a worker computes what was there, what is inserted and changed, and what a worker-mode process leaves to it; it stops when told', async (ctx) => {
+    const { open } = await shared(ctx, backend), app = await open({ outputs: 'worker', components: [upper()] }), docs = app.collection<{ text: string }>('docs')
+    await docs.insert(Array.from({ length: 50 }, (_, i) => ({ _id: `k${i}`, text: `t${i}` })))
+    const listened = await (await app.load(upper())).listen(docs.find(), 'text')
+    expect(await docs.insert({ _id: 'late', text: 'late' })).toMatchObject({ outputs: { done: 0, pending: 1 } })
+    const called: string[] = [], db = await open({ components: [upper(called)] }), stop = new AbortController(), seen: WorkStatus[] = []
+    const working = db.work({ signal: stop.signal, onStatus: (status) => { seen.push(status) } })
+    await until('the back-fill', () => settled(app, 51))
+    await docs.insert({ _id: 'new', text: 'new' })
+    await until('an output of a new row', async () => listened.of((await docs.findOne({ _id: 'new' }))!) === 'NEW')
+    await docs.update({ _id: 'k1' }, { $set: { text: 'changed' } })
+    await until('an output of a changed row', async () => listened.of((await docs.findOne({ _id: 'k1' }))!) === 'CHANGED')
+    await docs.delete({ _id: 'k2' })
+    await until('a status without lag', async () => seen.at(-1)?.lag === 0)
+    stop.abort()
+    expect(await working).toMatchObject({ lag: 0, done: 53, failed: 0, listeners: [{ name: 'text_upper', lag: 0, failed: 0 }] })
+    expect(called).toHaveLength(53)
+    expect(await app.verify({ deep: true })).toMatchObject({ ok: true, rows: 51 })
+    await docs.insert({ _id: 'after', text: 'after' })
+    await sleep(200)
+    expect(called).toHaveLength(53)
+  })
+
+  it('two workers share the rows, and one takes over what the other gives back', async (ctx) => {
+    const { open } = await shared(ctx, backend), called: string[][] = [[], []], app = await open({ outputs: 'worker', components: [upper()] }), docs = app.collection<{ text: string }>('docs')
+    await (await app.load(upper())).listen(docs.find(), 'text')
+    const stops = [new AbortController(), new AbortController()], status: (WorkStatus | undefined)[] = []
+    const working: Promise<WorkStatus>[] = []
+    for (const [i, stop] of stops.entries()) working.push((await open({ components: [upper(called[i])] })).work({ signal: stop.signal, onStatus: (s) => { status[i] = s } }))
+    await until('both to hold leases', async () => (status[0]?.leases ?? 0) > 0 && (status[1]?.leases ?? 0) > 0 && status[0]!.leases + status[1]!.leases === 16)
+    await docs.insert(Array.from({ length: 300 }, (_, i) => ({ text: `a${i}` })))
+    await until('the outputs', () => settled(app, 300))
+    expect([called[0]!.length > 0, called[1]!.length > 0, called.flat().length]).toEqual([true, true, 300])
+    stops[0]!.abort()
+    await working[0]
+    await docs.insert(Array.from({ length: 100 }, (_, i) => ({ text: `b${i}` })))
+    await until('the outputs of the second', () => settled(app, 400))
+    stops[1]!.abort()
+    await working[1]
+    expect(await app.verify({ deep: true })).toMatchObject({ ok: true, rows: 400 })
+  })
+
+  it('a worker without the function says so, and leaves the work to one that has it', async (ctx) => {
+    const { open } = await shared(ctx, backend), app = await open({ outputs: 'worker', components: [upper()] }), docs = app.collection<{ text: string }>('docs')
+    await (await app.load(upper())).listen(docs.find(), 'text')
+    await docs.insert({ text: 'x' })
+    const stop = new AbortController(), bare = await open(), seen: WorkStatus[] = [], blocked = bare.work({ signal: stop.signal, onStatus: (s) => { seen.push(s) } })
+    expect(await until('a status', async () => seen[0])).toMatchObject({ leases: 0, lag: 1, listeners: [{ name: 'text_upper', lag: 1, blocked: expect.stringContaining('upper@1') as string }] })
+    const working = (await open({ components: [upper()] })).work({ signal: stop.signal })
+    await until('the output', () => settled(app, 1))
+    stop.abort()
+    await Promise.all([blocked, working])
+  })
+
+  it('a worker that is told to stop ends the batch it has begun; close() ends it too; what it is asked wrongly is refused', async (ctx) => {
+    const { open } = await shared(ctx, backend), app = await open({ outputs: 'worker', components: [upper()] }), docs = app.collection<{ text: string }>('docs')
+    await docs.insert(Array.from({ length: 20 }, (_, i) => ({ text: `t${i}` })))
+    await (await app.load(upper())).listen(docs.find(), 'text', { maxChunkSize: 5 })
+    const called: string[] = [], db = await open({ components: [upper(called, 100)] }), stop = new AbortController(), working = db.work({ signal: stop.signal })
+    await until('the first batch', async () => called.length > 0)
+    stop.abort()
+    const { done } = await working
+    expect([done, done < 20, await docs.find({ '_outputs.text.upper': { $exists: true } }).count()]).toEqual([called.length, true, called.length])
+    const again = db.work()
+    await until('the rest', () => settled(app, 20))
+    await db.close()
+    await again
+    await expect(app.work({ listeners: ['nobody'] })).rejects.toMatchObject({ code: 'NOT_FOUND' })
+    await expect(app.work({ listeners: 'text_upper' as never })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    await expect(db.work()).rejects.toMatchObject({ code: 'CLOSED' })
+  })
+
+  it('a new version of a model is back-filled beside the old one, and takes its place', async (ctx) => {
+    const { open } = await shared(ctx, backend), app = await open({ outputs: 'worker', components: [upper()] }), docs = app.collection<{ text: string }>('docs')
+    await docs.insert(Array.from({ length: 10 }, (_, i) => ({ text: `t${i}` })))
+    await (await app.load(upper())).listen(docs.find(), 'text')
+    const next = model<string, string>('upper', { run: step('upper@2', (texts: readonly string[]) => texts.map((t) => `${t.toUpperCase()}!`)) })
+    const db = await open({ components: [upper()] }), working = db.work()
+    await until('the old outputs', () => settled(app, 10))
+    const second = await open({ outputs: 'worker', components: [next] }), newer = await open({ components: [next] }), also = newer.work()
+    await (await second.load(next)).listen(second.collection<{ text: string }>('docs').find(), 'text')
+    await until('the new outputs to serve', async () => (await second.collection('docs').find({ '_outputs.text.upper': 'T3!' }).count()) === 1)
+    await Promise.all([db.close(), newer.close()])
+    await Promise.all([working, also])
+  })
+})
