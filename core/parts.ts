@@ -3,6 +3,7 @@ import { inspect } from 'node:util'
 import type { Log } from './api.ts'
 import { Collections } from './collections.ts'
 import { Components } from './components.ts'
+import { copyIndex } from './copy-index.ts'
 import type { Resolved } from './config.ts'
 import { assemble } from './container.ts'
 import type { Connection, Ctx, Device, Middleware, Plugin } from './contract.ts'
@@ -73,11 +74,14 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
   if (main.connection.data === undefined) throw new InlayError('CONFIG_INVALID', `${quote(redactUri(config.data))} keeps no rows; "data" needs a database.`)
   const elsewhere = (uri: string | undefined): Promise<typeof main> => (uri === undefined || uri === 'data' ? Promise.resolve(main) : connections.open(uri, ctx))
   const artifactsAt = await elsewhere(config.artifacts), vectorsAt = await elsewhere(config.vectors)
-  if (vectorsAt !== main && vectorsAt.connection.vectors?.capabilities.place === 'slot') throw new InlayError('CONFIG_INVALID', `${quote(redactUri(config.vectors!))} searches vectors where its own rows lie, so it cannot hold those of another database. Leave "vectors" out, or use "memory:".`)
+  const vectorsThere = vectorsAt.connection.vectors
+  if (vectorsAt !== main && vectorsThere === undefined && config.vectors !== 'memory:') throw new InlayError('CONFIG_INVALID', `${quote(redactUri(config.vectors!))} does not search vectors. Use a database that does, "memory:", or leave "vectors" out.`)
+  // A database that searches where its own rows lie holds the vectors of another one as a copy.
+  const copied = vectorsAt !== main && vectorsThere?.capabilities.place === 'slot' && vectorsAt.connection.data !== undefined ? copyIndex(guardData(vectorsAt.connection.data, vectorsAt.guard), vectorsThere) : vectorsThere
   if (artifactsAt !== main && artifactsAt.connection.artifacts === undefined) throw new InlayError('CONFIG_INVALID', `${quote(redactUri(config.artifacts!))} keeps no artifacts. Use "file:./folder", or leave "artifacts" out.`)
   const rawArtifacts = artifactsAt.connection.artifacts ?? rowArtifacts(main.connection.data)
   const parts = assemble({
-    data: main.connection.data, artifacts: rawArtifacts, vectors: vectorsAt.connection.vectors ?? memoryVectors(), log: redacting(config.log),
+    data: main.connection.data, artifacts: rawArtifacts, vectors: copied ?? memoryVectors(), log: redacting(config.log),
     executor: async (format) => (await connections.plugins.forFormat(format)).executors!.find((e) => e.formats.includes(format))!,
   }, config.container)
   const middleware: readonly Middleware[] = [...config.middleware ?? [], ...[...new Set([main.plugin, artifactsAt.plugin, vectorsAt.plugin])].flatMap((p) => p.middleware ?? [])]

@@ -72,11 +72,11 @@ const refreshMs = 1000
 
 /**
  * Keeps copies of vectors in step with their slots: what this process settles or deletes is passed on at once, what others write is read again at
- * most every second. A copy is a cache: hits are read again and scored anew, so it is never wrong, at worst late.
+ * most every second, by the hashes of their inputs. A copy is a cache: hits are read again and scored anew, so it is never wrong, at worst late.
  */
 export class Copies {
   readonly #vectors: VectorSearch
-  readonly #fed = new Map<string, { readonly index: VectorIndex; readonly at: number; readonly epoch: string; readonly keys: Set<Key>; feeding: Promise<void> | undefined }>()
+  readonly #fed = new Map<string, { readonly index: VectorIndex; readonly at: number; readonly epoch: string; readonly hashes: Map<Key, string>; feeding: Promise<void> | undefined }>()
 
   constructor(vectors: VectorSearch) { this.#vectors = vectors }
 
@@ -96,7 +96,7 @@ export class Copies {
         const moved = outcomes.filter((o) => o.kind !== 'same' && !refused.has(o.key))
         for (const index of on((i) => i.slot.id === slot.id)) {
           await this.#vectors.remove(index.id, moved.map((o) => o.key), ctx)
-          for (const o of moved) if (o.kind === 'values') this.#fed.get(index.id)?.keys.add(o.key)
+          for (const o of moved) if (o.kind === 'values') this.#fed.get(index.id)?.hashes.set(o.key, o.hash)
           await this.#vectors.put(index.id, moved.flatMap((o) => (o.kind === 'values' ? itemsOf(o.key, o.values) : [])), ctx)
         }
         return [...refused]
@@ -120,28 +120,47 @@ export class Copies {
     if (there?.feeding !== undefined) return there.feeding
     if (there !== undefined && there.epoch === epoch && Date.now() - there.at < refreshMs) return
     // Registered before it reads, so that what is settled meanwhile is passed on too.
-    const keys = there?.epoch === epoch ? there.keys : new Set<Key>()
-    const feeding = this.#feed(data, index, keys, ctx).finally(() => { const fed = this.#fed.get(index.id); if (fed !== undefined) fed.feeding = undefined })
-    this.#fed.set(index.id, { index, at: Date.now(), epoch, keys, feeding })
+    const again = there?.epoch === epoch, hashes = again ? there.hashes : new Map<Key, string>()
+    const feeding = (again ? this.#refresh(data, index, hashes, ctx) : this.#feed(data, index, hashes, ctx)).finally(() => { const fed = this.#fed.get(index.id); if (fed !== undefined) fed.feeding = undefined })
+    this.#fed.set(index.id, { index, at: Date.now(), epoch, hashes, feeding })
     await feeding.catch((error: unknown) => {
       this.#fed.delete(index.id)
       throw error
     })
   }
 
-  /** What is there is overwritten, and what is gone removed afterwards: searches meanwhile find the copy as it was. */
-  async #feed(data: Datalayer, index: VectorIndex, keys: Set<Key>, ctx: Ctx): Promise<void> {
-    const gone = new Set(keys)
-    for await (const rows of data.find({ from: index.slot.collection, fields: [], slots: [index.slot.id] }, ctx)) {
-      const items = rows.flatMap((row) => itemsOf(row.key, row.outputs?.[index.slot.id] ?? []))
+  /** All vectors that there are. Hashes are read before, so that what changes meanwhile is read again the next time. */
+  async #feed(data: Datalayer, index: VectorIndex, hashes: Map<Key, string>, ctx: Ctx): Promise<void> {
+    const { slot } = index, read = new Map<Key, string>()
+    for await (const rows of data.rows({ ...slot, fields: [] }, 'all', 'all', ctx)) for (const { key, mark } of rows) if (mark !== undefined) read.set(key, mark.hash)
+    for await (const rows of data.find({ from: slot.collection, fields: [], slots: [slot.id] }, ctx)) {
+      const items = rows.flatMap((row) => itemsOf(row.key, row.outputs?.[slot.id] ?? []))
       await this.#vectors.put(index.id, items, ctx)
-      for (const { key } of items) {
-        keys.add(key)
-        gone.delete(key)
+      for (const { key } of items) hashes.set(key, read.get(key) ?? '')
+    }
+    await this.#vectors.settled(index.id, ctx)
+  }
+
+  /** What changed and what is gone, by keys and hashes: vectors are read only where they are others. */
+  async #refresh(data: Datalayer, index: VectorIndex, hashes: Map<Key, string>, ctx: Ctx): Promise<void> {
+    const { slot } = index, gone = new Set(hashes.keys())
+    for await (const rows of data.find({ from: slot.collection, fields: [] }, ctx)) for (const { key } of rows) gone.delete(key)
+    for await (const rows of data.rows({ ...slot, fields: [] }, 'all', 'all', ctx)) {
+      const changed = new Map(rows.flatMap(({ key, mark }) => (mark === undefined || mark.hash === hashes.get(key) ? [] : [[key, mark.hash] as const])))
+      if (changed.size === 0) continue
+      const kept = new Set<Key>()
+      for await (const found of data.find({ from: slot.collection, where: { kind: 'keys', keys: [...changed.keys()] }, fields: [], slots: [slot.id] }, ctx)) {
+        const items = found.flatMap((row) => itemsOf(row.key, row.outputs?.[slot.id] ?? []))
+        await this.#vectors.put(index.id, items, ctx)
+        for (const { key } of items) kept.add(key)
+      }
+      for (const [key, hash] of changed) {
+        if (!kept.has(key) && hashes.has(key)) gone.add(key)
+        hashes.set(key, hash)
       }
     }
     await this.#vectors.remove(index.id, [...gone], ctx)
-    for (const key of gone) keys.delete(key)
+    for (const key of gone) hashes.delete(key)
     await this.#vectors.settled(index.id, ctx)
   }
 
