@@ -13,6 +13,7 @@ export async function benchServer(): Promise<BenchServer> {
   const given = process.env['INLAY_TEST_POSTGRES_URL'], server = given === undefined ? await startPostgres() : undefined
   const url = given ?? server!.url, namespace = `bench_${process.pid}`
   const pool = new pg.Pool({ connectionString: url, max: 4 })
+  pool.on('error', () => {})                                               // the server ends first
   await pool.query('create extension if not exists vector')
   return {
     url, namespace, pool,

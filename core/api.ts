@@ -2,7 +2,7 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { ComponentKind, Shown } from './components.ts'
 import type { Container } from './container.ts'
-import type { Device, Middleware, Plugin, Scalar } from './contract.ts'
+import type { DataCapabilities, Device, Middleware, Plugin, Scalar } from './contract.ts'
 import type { ErrorCode } from './errors.ts'
 import type { IndexSpec, ListenerSpec, ModelSpec, Spec } from './spec.ts'
 
@@ -280,6 +280,8 @@ export interface WorkStatus {
 export interface Inlay {
   /** Name and version of the data database: "PostgreSQL 18.6, pgvector 0.8.6". */
   readonly server: string
+  /** What the data database can do and cannot, with a sentence for each restriction. */
+  readonly capabilities: DataCapabilities
   collection<T extends object = Record<string, unknown>, I extends object = T>(name: string, options?: CollectionOptions<T, I>): Collection<T, I>
   /** Declares a component, and what it needs. Equal content is a no-op, other content a new version. The outputs of a listener, and of one that an index is
    *  declared on by its spec, are computed before it resolves. */

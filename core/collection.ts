@@ -116,22 +116,38 @@ export class Collection {
     })
     return { docs, written }
   }
-  /** Two chunks are in flight: one is written while the outputs of the one before are computed. */
+  /** Two chunks are in flight: while one is written, the next is read, checked and sent, and the outputs of the one before are computed. */
   async #insertStream(docs: AsyncIterable<Copied>, count: number | undefined, options: Wait, ctx: Ctx): Promise<Changed> {
-    const total = emptyChanged(), rate = new Rate(options.onProgress)
-    let before: Promise<void> = Promise.resolve(), index = 0, chunk: Copied[] = []
+    const total = emptyChanged(), rate = new Rate(options.onProgress), parts: { readonly ids: readonly Key[]; readonly refused: readonly Refused[] }[] = []
+    let written: Promise<unknown> = Promise.resolve(), before: Promise<void> = Promise.resolve(), index = 0, chunk: Copied[] = [], ids = new Set<unknown>()
     const flush = async (): Promise<void> => {
-      const part = chunk, end = index, start = index - chunk.length
+      const part = chunk, end = index, start = index - chunk.length, n = parts.length, earlier = written, computed = before
+      const own = new Set(part.flatMap(({ doc }) => doc?.['_id'] ?? []))
       chunk = []
-      const { inserted, refused } = await this.#write(part, start, ctx)
-      total.ids.push(...inserted.map((i) => i.key))
-      total.refused.push(...refused)
-      await before
-      before = this.#outputsOf(inserted, options, ctx).then((outputs) => {
-        merge(total.outputs, outputs)
-        rate.report(end, count, total.outputs.failed)
+      parts.push({ ids: [], refused: [] })
+      // Of two documents of one _id the first one wins.
+      if (own.size > 0 && [...own].some((id) => ids.has(id))) await earlier
+      ids = own
+      const writing = this.#write(part, start, ctx).then((result) => {
+        parts[n] = { ids: result.inserted.map((i) => i.key), refused: result.refused }
+        return result
       })
+      written = writing
+      before = (async () => {
+        const { inserted } = await writing
+        await computed
+        merge(total.outputs, await this.#outputsOf(inserted, options, ctx))
+        rate.report(end, count, total.outputs.failed)
+      })()
       before.catch(() => {})                                                   // thrown where it is awaited
+      await earlier
+      await computed
+    }
+    const gather = (): void => {
+      for (const part of parts.splice(0)) {
+        total.ids.push(...part.ids)
+        total.refused.push(...part.refused)
+      }
     }
     try {
       let bytes = 0
@@ -146,9 +162,11 @@ export class Collection {
       if (chunk.length > 0 && !ctx.signal.aborted) await flush()
       await before
     } catch (error) {
-      await before.catch(() => {})
+      await Promise.allSettled([written, before])
+      gather()
       throw withIds(error, total.ids)
     }
+    gather()
     if (ctx.signal.aborted) throw withIds(new InlayError('ABORTED', `The insert was stopped by its signal after ${total.ids.length} rows were written; their ids are in details.ids.`, { cause: ctx.signal.reason }), total.ids)
     return total
   }
@@ -191,6 +209,8 @@ export class Collection {
   #copy(doc: unknown): Copied {
     try {
       if (!isDoc(doc)) throw new Unstorable({ path: '', reason: `${quote(doc)} is no document: a plain object is expected` })
+      const id = doc['_id'], fault = typeof id === 'string' ? this.#keyFault(id) : undefined
+      if (fault !== undefined) throw new Unstorable({ path: '_id', reason: fault })       // in the same words, whatever else the database refuses
       return { doc: copyIn(doc, this.#core.data.capabilities.refuses) as Doc }
     } catch (error) {
       // A schema may turn into a plain value what is none yet, so it sees the user's own values.

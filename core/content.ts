@@ -36,9 +36,15 @@ function replace(value: Value, path: string, by: (value: Value, path: string) =>
   return changed ?? value
 }
 
+function hasLarge(value: Value): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  if (isTypedArray(value)) return value.byteLength > inlineBytes
+  return Array.isArray(value) ? value.some(hasLarge) : !(value instanceof Date) && Object.values(value).some((v) => hasLarge(v as Value))
+}
+
 /** The document with references in place of its large bytes, which are added to `found` by their id. */
 export function externalise(doc: Doc, found: Map<string, Uint8Array>): Doc {
-  return replace(doc, '', (value) => {
+  return !hasLarge(doc) ? doc : replace(doc, '', (value) => {
     if (!isTypedArray(value) || value.byteLength <= inlineBytes) return undefined
     const bytes = bytesOf(value), artifact = sha256(bytes)
     found.set(artifact, bytes)

@@ -6,7 +6,7 @@
  * after the point, and -0 has one more: jsonb keeps them, and no other program writes them (a numeric(10,2) gives two). What JSON has no form for is an object with
  * one key under U+0001: NaN, dates, bytes and typed arrays.
  */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { Doc, Value } from './contract.ts'
 import { InlayError, quote } from './errors.ts'
 import { bytesOf, compareStrings, isDoc, isTypedArray, setOwn, tagMark, typedArrayName, typedArrays, type TypedArrayName } from './value.ts'
@@ -29,6 +29,22 @@ export function encodeNumber(value: number | bigint): string {
 
 /** `value` as JSON text; with `sorted`, fields by code point, for hashing. */
 export function encode(value: Value, sorted = false): string {
+  return !sorted && isJson(value) ? JSON.stringify(value) : encoded(value, sorted)
+}
+/** JSON as it is means the same, and is several times faster. */
+function isJson(value: Value): boolean {
+  switch (typeof value) {
+    case 'string': case 'boolean': return true
+    case 'number': return Math.abs(value) < 2 ** 53 && !Object.is(value, -0)       // beyond, JSON rounds the digits
+    case 'bigint': return false
+  }
+  if (value === null) return true
+  if (Array.isArray(value)) return value.every(isJson)
+  if (value instanceof Date || ArrayBuffer.isView(value)) return false
+  for (const name in value as Doc) if (!isJson((value as Doc)[name]!)) return false
+  return true
+}
+function encoded(value: Value, sorted: boolean): string {
   switch (typeof value) {
     case 'string': return JSON.stringify(value)
     case 'boolean': return value ? 'true' : 'false'
@@ -41,10 +57,10 @@ export function encode(value: Value, sorted = false): string {
     const name = typedArrayName(value), base64 = base64Of(bytesOf(value))
     return name === 'Uint8Array' ? `{"\\u0001bytes":"${base64}"}` : `{"\\u0001array:${name}":"${base64}"}`
   }
-  if (Array.isArray(value)) return `[${value.map((v: Value) => encode(v, sorted)).join(',')}]`
+  if (Array.isArray(value)) return `[${value.map((v: Value) => encoded(v, sorted)).join(',')}]`
   const entries = Object.entries(value as Doc)
   if (sorted) entries.sort(([a], [b]) => compareStrings(a, b))
-  return `{${entries.map(([name, v]) => `${JSON.stringify(name)}:${encode(v, sorted)}`).join(',')}}`
+  return `{${entries.map(([name, v]) => `${JSON.stringify(name)}:${encoded(v, sorted)}`).join(',')}}`
 }
 
 export function base64Of(bytes: Uint8Array): string {
@@ -88,7 +104,7 @@ function untag(tag: string, content: Value | undefined): Value {
 
 /** SHA-256 of bytes or text, in lower-case hex. */
 export function sha256(content: Uint8Array | string): string {
-  return createHash('sha256').update(content).digest('hex')
+  return hash('sha256', content, 'hex')
 }
 
 /** 32 hex digits that are equal for equal values, whatever the order of their fields. */

@@ -3,7 +3,7 @@ import type { CollectionOptions, Config, Health, IndexHandle, Inlay as InlayOf, 
 import { checkCollection, Collection } from './collection.ts'
 import type { Component, ComponentKind, ComponentVersion, Shown } from './components.ts'
 import { resolveConfig, type Resolved } from './config.ts'
-import type { Ctx } from './contract.ts'
+import type { Ctx, DataCapabilities } from './contract.ts'
 import { Life } from './core.ts'
 import { Declarations } from './declarations.ts'
 import { InlayError, quote } from './errors.ts'
@@ -62,6 +62,9 @@ class Inlay {
 
   get server(): string {
     return this.core.server
+  }
+  get capabilities(): DataCapabilities {
+    return this.core.data.capabilities
   }
 
   collection(name: string, options?: CollectionOptions<object>): unknown {

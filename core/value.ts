@@ -120,12 +120,11 @@ const maxDepth = 100
  * A copy of a user's value that shares nothing with it. Fields that are `undefined` are left out, as in JSON; in an array `undefined` is a fault.
  * Throws `Unstorable` for what no backend holds (functions, class instances, lone surrogates, invalid dates, cycles), and for what `refuses` names.
  */
-export function copyIn(value: unknown, refuses: readonly string[] = [], path = '', depth = 0): Value {
-  const fault = (reason: string): never => { throw new Unstorable({ path, reason }) }
+export function copyIn(value: unknown, refuses: readonly string[] = [], depth = 0): Value {
   switch (typeof value) {
     case 'boolean': case 'number': return value
     case 'bigint': return refuses.includes('int64') && BigInt.asIntN(64, value) !== value ? fault(`${quote(value)} is outside of 64 bits`) : value
-    case 'string': checkText(value, refuses, fault); return value
+    case 'string': checkText(value, refuses); return value
     case 'object': break
     default: return fault(`${quote(value)} is no value that can be stored: use null, or leave the field out`)
   }
@@ -137,16 +136,30 @@ export function copyIn(value: unknown, refuses: readonly string[] = [], path = '
     return name in typedArrays ? new typedArrays[name](value) : fault(`a ${name} cannot be stored`)
   }
   if (depth > maxDepth) return fault(`nested more than ${maxDepth} levels deep, or in a cycle`)
-  const at = (name: string | number): string => (path === '' ? String(name) : `${path}.${name}`)
-  if (Array.isArray(value)) return Array.from(value, (v: unknown, i) => copyIn(v, refuses, at(i), depth + 1))
+  if (Array.isArray(value)) return Array.from(value, (v: unknown, i) => part(i, () => copyIn(v, refuses, depth + 1)))
   if (!isDoc(value)) return fault(`a ${(value as object).constructor?.name ?? 'object'} cannot be stored: give a plain object`)
   const copy: Record<string, Value> = {}
   for (const [name, v] of Object.entries(value)) {
     if (v === undefined) continue
-    checkName(name, refuses, at(name))
-    setOwn(copy, name, copyIn(v, refuses, at(name), depth + 1))
+    part(name, () => {
+      checkName(name, refuses)
+      setOwn(copy, name, copyIn(v, refuses, depth + 1))
+    })
   }
   return copy
+}
+function fault(reason: string): never {
+  throw new Unstorable({ path: '', reason })
+}
+/** Says where a fault is, from the inside out: paths cost nothing where there is none. */
+function part<T>(name: string | number, work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    if (!(error instanceof Unstorable)) throw error
+    const { path, reason } = error.fault
+    throw new Unstorable({ path: path === '' ? String(name) : `${name}.${path}`, reason })
+  }
 }
 
 /** Sets an own field, also one named `__proto__`. */
@@ -155,13 +168,12 @@ export function setOwn(doc: Record<string, Value>, name: string, value: Value): 
   else doc[name] = value
 }
 
-function checkText(text: string, refuses: readonly string[], fault: (reason: string) => never): void {
+function checkText(text: string, refuses: readonly string[]): void {
   if (!text.isWellFormed()) fault(`${quote(text)} has a lone surrogate, which has no UTF-8 form`)
   if (refuses.includes('nul') && text.includes('\0')) fault(`${quote(text)} has a NUL character, which this database cannot hold`)
 }
-function checkName(name: string, refuses: readonly string[], path: string): void {
-  const fault = (reason: string): never => { throw new Unstorable({ path, reason }) }
-  checkText(name, refuses, fault)
+function checkName(name: string, refuses: readonly string[]): void {
+  checkText(name, refuses)
   if (name === contentKey) fault(`the field name "${contentKey}" is reserved`)
   if (name.startsWith(tagMark)) fault('a field name that begins with U+0001 is reserved')
 }

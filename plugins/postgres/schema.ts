@@ -45,11 +45,7 @@ export async function openNamespace(sql: Sql, namespace: string, signal: AbortSi
     await exclusively(sql, namespace, signal, async (query) => {
       await query(`create schema if not exists ${name(namespace)}`)
       await query(`create table if not exists ${meta} (kind text not null, name text collate "C" not null, spec jsonb not null, primary key (kind, name))`)
-      // Every write by anybody gives a new rev, also one that changes nothing: else two equal compare-and-sets would both win. Inlay gives its own, new UUIDs,
-      // in statements that say so; what others write into _rev, an old one perhaps, is overwritten.
-      await query(`create or replace function ${table({ namespace }, '_bump')}() returns trigger language plpgsql as $$ begin
-        if coalesce(current_setting('inlay.own', true), '') <> 'on' or new._rev is null or (tg_op = 'UPDATE' and new._rev = old._rev) then new._rev := gen_random_uuid(); end if;
-        return new; end $$`)
+      await query(bumpFunction({ namespace }))
       await query(`create table if not exists ${table({ namespace }, '_artifacts')} (id text collate "C" primary key, generation uuid not null, bytes bigint not null, written timestamptz not null default now())`)
       await query(`create table if not exists ${table({ namespace }, '_chunks')} (id text collate "C" not null, generation uuid not null, n int not null, data bytea not null, written timestamptz not null default now(), primary key (id, generation, n))`)
       await query(`alter table ${table({ namespace }, '_chunks')} alter column data set storage external`)
@@ -65,6 +61,11 @@ export async function openNamespace(sql: Sql, namespace: string, signal: AbortSi
     await exclusively(sql, namespace, signal, async (query) => {
       for (const statement of noticeTables({ namespace })) await query(statement)
       const own = await query(`select name from ${meta} where kind = 'collection' and left(name, 1) <> '_'`)
+      await query(bumpFunction({ namespace }))
+      for (const { name: of } of await query(`select name from ${meta} where kind = 'collection'`)) {
+        await query(`drop trigger if exists _bump on ${table({ namespace }, of!)}`)
+        for (const statement of bumpTriggers({ namespace }, table({ namespace }, of!))) await query(statement)
+      }
       for (const row of own) for (const statement of ownTriggers({ namespace }, row['name']!)) await query(statement)
       await query(`update ${meta} set spec = to_jsonb($1::text) where kind = 'format'`, [format])
     })
@@ -93,6 +94,17 @@ async function openVectors(sql: Sql, signal: AbortSignal): Promise<Place['vector
   return find()
 }
 
+/** Every write by anybody gives a new rev, also one that changes nothing: else two equal compare-and-sets would both win. Inlay gives its own, new UUIDs, in statements
+ *  that say so; what others write into _rev, an old one perhaps, is overwritten. */
+function bumpFunction(place: Pick<Place, 'namespace'>): string {
+  return `create or replace function ${table(place, '_bump')}() returns trigger language plpgsql as $$ begin new._rev := gen_random_uuid(); return new; end $$`
+}
+/** The conditions stand in the triggers, where they cost no call of the function. */
+function bumpTriggers(place: Pick<Place, 'namespace'>, on: string): readonly string[] {
+  const foreign = `current_setting('inlay.own', true) is distinct from 'on' or new._rev is null`
+  return [['insert', foreign], ['update', `${foreign} or new._rev = old._rev`]].map(([event, when]) => `create or replace trigger _bump_${event} before ${event} on ${on} for each row when (${when}) execute function ${table(place, '_bump')}()`)
+}
+
 export async function createCollection(place: Place, collection: Collection, signal: AbortSignal): Promise<void> {
   const meta = table(place, '_meta'), t = table(place, collection.name), { attached, track } = collection
   const check = (spec: string | null | undefined): Collection | undefined => {
@@ -112,7 +124,7 @@ export async function createCollection(place: Place, collection: Collection, sig
       if (there !== undefined) return
       if (exists!['t'] !== null) throw new InlayError('CONFLICT', `The collection ${quote(collection.name)} cannot be made: the schema ${quote(place.namespace)} has another table of that name. Choose another name, or another namespace.`)
       await query(`create table ${t} (_id text collate "C" primary key default gen_random_uuid()::text, _rev uuid not null, doc jsonb not null)`)
-      await query(`create trigger _bump before insert or update on ${t} for each row execute function ${table(place, '_bump')}()`)
+      for (const statement of bumpTriggers(place, t)) await query(statement)
       if (track === 'notify') for (const statement of ownTriggers(place, collection.name)) await query(statement)
     } else {
       for (const statement of track === 'notify' ? tableTriggers(place, collection.name, of) : there === undefined ? [] : [untellTable(place, collection.name)]) await query(statement)

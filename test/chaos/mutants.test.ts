@@ -22,8 +22,8 @@ const mutants: readonly Mutant[] = [
   { name: 'settle does not ask whether the upstream is current', from: /( v\.rev and .*?) and u_s_a\.rev = d\._rev::text/s, to: '$1', check: races.downstreamWaitsForItsUpstream, says: /of a stale upstream/ },
   { name: '"same" does not compare the hash', from: ' and o.hash = ok.hash', to: '', check: races.sameOnlyWhereTheStoredOutputIsTheSame, says: /the stored output is another/ },
   { name: 'outputs do not reference their row', from: / references .* on update cascade/, to: '', check: races.deleteAndInsertOfTheSameKey, says: /go with it/ },
-  { name: 'the rev changes with the content only', from: 'return new;', to: `if tg_op = 'UPDATE' and new.doc is not distinct from old.doc then new._rev := old._rev; end if; return new;`, check: races.equalCompareAndSets, says: /done/ },
-  { name: 'the rev may be given by anybody', from: `coalesce(current_setting('inlay.own', true), '') <> 'on' or`, to: '', check: races.foreignWriteOfAnOldRev, says: /the database gives the rev/ },
+  { name: 'a change keeps the rev', from: /_rev = coalesce\(v\.fresh, d\._rev\), | or new\._rev = old\._rev/, to: '', check: races.equalCompareAndSets, says: /done/ },
+  { name: 'the rev may be given by anybody', from: `current_setting('inlay.own', true) is distinct from 'on' or `, to: '', check: races.foreignWriteOfAnOldRev, says: /the database gives the rev/ },
   { name: 'a write does not compare the rev', from: ' and (v.rev is null or d._rev::text = v.rev)', to: '', check: races.equalCompareAndSets, says: /done/ },
 ]
 
