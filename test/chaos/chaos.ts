@@ -3,17 +3,17 @@
  * opened, and says what it counted as JSON. Any error that its role does not allow ends it with a stack.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Client } from 'pg'
 import { inlay, InlayError, type Changed, type Inlay } from '../../index.ts'
 import { random } from '../conformance/random.ts'
+import { connectForeign } from './foreign.ts'
 import { collection, listeners, poison, type Doc } from './listeners.ts'
 
-/** What a process did. `settleRefused`: rows that moved while the model ran. `deadlocks`: as the driver saw them, before they were retried. */
-export interface Counts { writes: number; rows: number; refused: number; conflicts: number; modelCalls: number; modelRows: number; settleRefused: number; deadlocks: number; verifies: number }
+/** What a process did. `settleRefused`: rows that moved while the model ran. `deadlocks`: as the driver saw them, before they were retried, and transactions of others that were rolled back. */
+export interface Counts { writes: number; rows: number; refused: number; conflicts: number; modelCalls: number; modelRows: number; settleRefused: number; deadlocks: number; worked: number }
 
 const [role = '', uri = '', namespace = '', seed = ''] = process.argv.slice(2)
 const r = random(Number(seed))
-const counts: Counts = { writes: 0, rows: 0, refused: 0, conflicts: 0, modelCalls: 0, modelRows: 0, settleRefused: 0, deadlocks: 0, verifies: 0 }
+const counts: Counts = { writes: 0, rows: 0, refused: 0, conflicts: 0, modelCalls: 0, modelRows: 0, settleRefused: 0, deadlocks: 0, worked: 0 }
 const stopping = { now: false }
 process.stdin.on('end', () => { stopping.now = true }).resume()
 
@@ -61,19 +61,13 @@ function conflict(error: unknown): void {
   counts.conflicts++
 }
 
-/** Finds what the writes of others left to do, and does it. */
-async function reconciler(): Promise<void> {
-  const db = await open('inline')
+/** Computes what the writes of others left to do. */
+async function worker(): Promise<void> {
+  const db = await open('inline'), stop = new AbortController()
+  process.stdin.on('end', () => stop.abort())
   console.log('up')
-  while (!stopping.now) {
-    try {
-      await db.verify({ repair: true, deep: r.below(10) === 0 })
-      counts.verifies++
-    } catch (error) {
-      conflict(error)
-    }
-    await sleep(r.below(30))
-  }
+  const { done, failed } = await db.work({ signal: stop.signal })
+  counts.worked = done + failed
   await db.close()
 }
 
@@ -108,47 +102,21 @@ async function writer(outputs: 'inline' | 'worker'): Promise<void> {
   await db.close()
 }
 
-/** Writes by plain SQL, alone and in transactions, and knows nothing of revs. */
 async function foreign(): Promise<void> {
-  const client = new Client({ connectionString: uri }), table = `"${namespace}"."${collection}"`
-  await client.connect()
+  const other = await connectForeign(uri, namespace, { r, keys, some, doc })
   console.log('up')
-  const change = (): Promise<{ rowCount: number | null }> => {
-    const key = r.pick(keys)
-    switch (r.below(8)) {
-      case 0: return client.query(`delete from ${table} where _id = $1`, [key])
-      case 1: return client.query(`insert into ${table} (_id, doc) values ($1, $2) on conflict do nothing`, [key, doc()])
-      case 2: return client.query(`update ${table} set doc = $2 where _id = $1`, [key, doc()])
-      case 3: return client.query(`update ${table} set doc = doc where _id = $1`, [key])
-      case 4: return client.query(`update ${table} set doc = jsonb_set(doc, '{n}', to_jsonb($1::int)) where (doc ->> 'n')::int < 5`, [r.below(100)])
-      default: return client.query(`update ${table} set doc = doc || $2 where _id = any($1::text[])`, [some(6), doc()])
-    }
-  }
   while (!stopping.now) {
-    try {
-      if (r.below(3) > 0) counts.rows += (await change()).rowCount ?? 0
-      else {
-        await client.query('begin')
-        let rows = 0
-        for (let i = 0; i < 3; i++) {
-          rows += (await change()).rowCount ?? 0
-          await sleep(r.below(10))
-        }
-        const commit = r.below(4) > 0
-        await client.query(commit ? 'commit' : 'rollback')
-        if (commit) counts.rows += rows
-      }
+    const rows = await other.write()
+    if (rows === undefined) counts.deadlocks++
+    else {
       counts.writes++
-    } catch (error) {
-      if (!isDeadlock(error)) throw error
-      counts.deadlocks++
-      await client.query('rollback')
+      counts.rows += rows
     }
     await sleep(r.below(6))
   }
-  await client.end()
+  await other.close()
 }
 
-const roles: Readonly<Record<string, () => Promise<void>>> = { reconciler, foreign, inline: () => writer('inline'), worker: () => writer('worker') }
+const roles: Readonly<Record<string, () => Promise<void>>> = { worker, foreign, inline: () => writer('inline'), leaves: () => writer('worker') }
 await roles[role]!()
 console.log(JSON.stringify(counts))

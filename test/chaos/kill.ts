@@ -1,10 +1,10 @@
 /**
- * A process that is killed while it works: `node kill.ts <uri> <namespace> <seed> <life>`. It says "up", then `try` and `ack` lines around each write, written at
+ * A process that is killed while it works, or whose server is: `node kill.ts <uri> <namespace> <seed> <life> [server]`. It says "up", then `try` and `ack` lines around each write, written at
  * once, so that after its death it is known which writes were acknowledged and which were under way.
  */
 import { writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { inlay, listener, model, step, type Spec } from '../../index.ts'
+import { inlay, InlayError, listener, model, step, type Spec } from '../../index.ts'
 import { random } from '../conformance/random.ts'
 
 /** All of a document follows from `v`, so that a half written row shows. `data` is large enough to become an artifact. */
@@ -35,9 +35,9 @@ export const specs: readonly Spec<unknown>[] = [
   slow,
 ]
 
-if (import.meta.main) await live(process.argv[2]!, process.argv[3]!, Number(process.argv[4]), Number(process.argv[5]))
+if (import.meta.main) await live(process.argv[2]!, process.argv[3]!, Number(process.argv[4]), Number(process.argv[5]), process.argv[6] === 'server')
 
-async function live(uri: string, namespace: string, seed: number, life: number): Promise<void> {
+async function live(uri: string, namespace: string, seed: number, life: number, serverDies: boolean): Promise<void> {
   process.stdin.on('end', () => { process.exit() }).resume()
   const say = (line: string): void => { writeSync(1, `${line}\n`) }
   const r = random(seed + life), early = specs.slice(0, 3)
@@ -52,14 +52,20 @@ async function live(uri: string, namespace: string, seed: number, life: number):
   }
   const write = async (said: readonly Said[], work: () => Promise<{ readonly ids: readonly string[]; readonly refused: readonly unknown[] }>): Promise<void> => {
     say(`try ${JSON.stringify(said)}`)
-    const { ids: done, refused } = await work()
+    const { ids: done, refused } = await work().catch(async (error: unknown) => {
+      if (!away(error)) throw error
+      await sleep(20)
+      return { ids: undefined, refused: [] }                               // whether it was done nobody knows
+    })
+    if (done === undefined) return
     if (done.length !== said.length) throw new Error(`Of ${said.length} rows ${done.length} were written: ${JSON.stringify(refused)}`)
     say(`ack ${JSON.stringify(said)}`)
   }
   let made = 0
   const next = (): number => life * 100_000 + ++made
   say('up')
-  void relisten()                                                          // a rejection ends the process, as it is to
+  const away = (error: unknown): boolean => serverDies && InlayError.is(error) && (error.code === 'UNAVAILABLE' || error.retryable)
+  void relisten().catch((error: unknown) => { if (!away(error)) throw error })      // a rejection ends the process, as it is to
   for (;;) {
     switch (ids.length < 30 ? 0 : r.below(5)) {
       case 0: case 1: {

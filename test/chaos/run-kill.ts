@@ -14,13 +14,17 @@ const program = join(import.meta.dirname, 'kill.ts')
 /** What a row may be: the `v` of its last acknowledged write, and those of writes after it that were under way when their process died. */
 type Possible = Map<string, Set<number | null>>
 
-/** Kills `lives` processes one after the other, each 40 to 300 ms after it was up. `killed` runs after each. */
-export async function runKills(ctx: TestContext, uri: string, lives: number, killed: () => Promise<void>): Promise<void> {
+/** Kills `lives` processes one after the other, each 40 to 600 ms after it was up. `killed` runs after each. With `server`, that is killed and started again before, under the process. */
+export async function runKills(ctx: TestContext, uri: string, lives: number, killed: () => Promise<void>, server?: { kill(): Promise<void> }): Promise<void> {
   const seed = Number(process.env.INLAY_TEST_SEED ?? Date.now() % 1_000_000), r = random(seed), possible: Possible = new Map(), total = { acknowledged: 0, underWay: 0 }
   for (let life = 0; life < lives; life++) {
-    const child = startChild(ctx, program, [uri, namespace, String(seed), String(life)])
+    const child = startChild(ctx, program, [uri, namespace, String(seed), String(life), ...(server === undefined ? [] : ['server'])])
     await child.said('up')
-    await Promise.race([sleep(40 + r.below(260)), child.said('never')])                          // a process that ends by itself throws
+    await Promise.race([sleep(40 + r.below(560)), child.said('never')])                          // a process that ends by itself throws
+    if (server !== undefined) {
+      await Promise.race([server.kill(), child.said('never')])
+      await Promise.race([sleep(200 + r.below(300)), child.said('never')])                       // it goes on by itself
+    }
     await child.kill()
     await killed()
     note(possible, child.lines, total)
@@ -47,10 +51,25 @@ export async function runKills(ctx: TestContext, uri: string, lives: number, kil
   }
 }
 
+/** Awaits that mongod has ended what was under way for a process that was killed. */
+export async function operationsGone(uri: string): Promise<void> {
+  const { MongoClient } = await import('mongodb'), client = await MongoClient.connect(uri, { appName: 'test' })
+  try {
+    for (let tries = 0; ; tries++) {
+      const { inprog } = await client.db('admin').command({ currentOp: 1, active: true, appName: 'inlay' }) as unknown as { inprog: readonly unknown[] }
+      if (inprog.length === 0) return
+      if (tries === 400) throw new Error(`${inprog.length} operations of a killed process are still under way.`)
+      await sleep(25)
+    }
+  } finally {
+    await client.close()
+  }
+}
+
 /** Awaits that the server has ended all sessions of Inlay: a statement that was under way when its client was killed may still commit. */
 export async function sessionsGone(uri: string): Promise<void> {
   for (let tries = 0; ; tries++) {
-    const [found] = await runSql<{ n: string }>(uri, `select count(*) as n from pg_stat_activity where datname = current_database() and application_name = 'inlay'`)
+    const [found] = await runSql<{ n: string }>(uri, `select count(*) as n from pg_stat_activity where datname = current_database() and application_name like 'inlay%'`)
     if (found!.n === '0') return
     if (tries === 200) throw new Error(`${found!.n} sessions of a killed process are still there.`)
     await sleep(25)
