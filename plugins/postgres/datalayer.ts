@@ -14,6 +14,7 @@ import { isRowFault, writeTable, type Within } from './table-write.ts'
 
 const findRows = 1000
 const staleRows = 500
+const windowRows = 2000
 
 export function capabilitiesOf(place: Place): DataCapabilities {
   return Object.freeze({
@@ -160,24 +161,40 @@ export class PostgresData implements Datalayer {
     const source = await this.#source(slot.collection, ctx), { from, key, only } = source, upstream = this.#upstream(slot, source)
     const ups = slot.upstream.map((id) => ({ id, slot: this.#slot(id) }))
     const test = which === 'stale' ? `(o.key is null or o.rev <> ${upstream.rev})` : which === 'failed' ? 'o.err is not null' : 'true'
-    for (let after: Key | undefined; ;) {
+    const read = async (after: Key | undefined, to?: Key): Promise<readonly Row[]> => {
       const p = new Params()
       const columns = [`${key} as k`, `${upstream.rev} as r`, 'o.rev as mr', 'o.hash as mh', 'o.err as me', 'o.tries as mt', 'o.none as mn', ...source.columns(slot.fields, p)]
       const joins = ups.map(({ id, slot: up }, i) => {
         columns.push(outputColumn(up, i))
         return this.#outputJoin(id, up, i, key)
       })
-      const where = [only, test, upstream.current, this.#where(slot.where, p, source), ...(keys === 'all' ? [] : [source.among(keys, p)]), ...(after === undefined ? [] : [source.after(after, p)])].join(' and ')
-      const rows = await this.#place.sql.query(`select ${columns.join(', ')} from ${from} ${upstream.join} ${joins.join(' ')} left join ${table(this.#place, slot.id)} o on o.key = ${key} and o.off = ${markOffset(slot)} where ${where} order by ${source.order} limit ${staleRows}`, p.list, ctx.signal)
-      if (rows.length > 0) {
-        yield rows.map((row): Row => ({
-          key: row['k']!, rev: row['r']!, doc: source.doc(row, slot.fields), outputs: this.#outputs(row, ups),
-          ...(row['mr'] === null ? {} : { mark: { rev: row['mr']!, hash: row['mh']!, ...(row['me'] === null ? {} : { error: row['me']! }), ...(row['mt'] === null ? {} : { tries: Number(row['mt']) }), ...(isTrue(row['mn']) ? { none: true as const } : {}) } satisfies Mark }),
-        }))
-      }
-      if (rows.length < staleRows) return
-      after = rows.at(-1)!['k']!
+      const where = [only, test, upstream.current, this.#where(slot.where, p, source), ...(keys === 'all' ? [] : [source.among(keys, p)]), ...(after === undefined ? [] : [source.after(after, p)]), ...(to === undefined ? [] : [source.upTo!(to, p)])].join(' and ')
+      const outputs = `left join ${table(this.#place, slot.id)} o on o.key = ${key} and o.off = ${markOffset(slot)}${after === undefined ? '' : source.outputsAfter?.(after, p) ?? ''}`
+      const rows = await this.#place.sql.query(`select ${columns.join(', ')} from ${from} ${upstream.join} ${joins.join(' ')} ${outputs} where ${where} order by ${source.order}${to === undefined ? ` limit ${staleRows}` : ''}`, p.list, ctx.signal)
+      return rows.map((row): Row => ({
+        key: row['k']!, rev: row['r']!, doc: source.doc(row, slot.fields), outputs: this.#outputs(row, ups),
+        ...(row['mr'] === null ? {} : { mark: { rev: row['mr']!, hash: row['mh']!, ...(row['me'] === null ? {} : { error: row['me']! }), ...(row['mt'] === null ? {} : { tries: Number(row['mt']) }), ...(isTrue(row['mn']) ? { none: true as const } : {}) } satisfies Mark }),
+      }))
     }
+    for (let after: Key | undefined; ;) {
+      const rows = await read(after)
+      if (rows.length > 0) yield rows
+      if (rows.length < staleRows) return
+      after = rows.at(-1)!.key
+      while (source.upTo !== undefined) {
+        const to: Key | undefined = await this.#keyAfter(source, after, ctx)
+        if (to === undefined) break
+        const page = await read(after, to)
+        for (let i = 0; i < page.length; i += staleRows) yield page.slice(i, i + staleRows)
+        after = to
+      }
+    }
+  }
+  /** The key that ends the next page of all rows; undefined where fewer are left. */
+  async #keyAfter(source: Source, after: Key, ctx: Ctx): Promise<Key | undefined> {
+    const p = new Params()
+    const [row] = await this.#place.sql.query(`select ${source.key} as k from ${source.from} where ${source.after(after, p)} order by ${source.order} offset ${windowRows - 1} limit 1`, p.list, ctx.signal)
+    return row?.['k'] ?? undefined
   }
 
   async tally(slot: Slot, ctx: Ctx): Promise<Awaited<ReturnType<Datalayer['tally']>>> {

@@ -18,6 +18,10 @@ export interface Source {
   /** Order of the keys. */
   readonly order: string
   after(key: Key, p: Params): string
+  /** The same of the outputs `o` of the rows, where these have the order of the rows: else a page would begin with the first output. */
+  outputsAfter?(key: Key, p: Params): string
+  /** Up to and with that key. Given where outputs have another order than rows: pages of all rows are looked through instead. */
+  upTo?(key: Key, p: Params): string
   among(keys: readonly Key[], p: Params): string
   /** That the row is that of `v.key`, which is one of these. */
   isOf(v: string, keys: readonly Key[], p: Params): string
@@ -59,8 +63,8 @@ export function slotSource(place: Place, slot: Slot): Source {
   }
 }
 
-function byText(key: string): Pick<Source, 'key' | 'order' | 'after' | 'among' | 'isOf'> {
-  return { key, order: key, after: (text, p) => `${key} > ${p.add(text)}`, among: (keys, p) => `${key} = any(${p.add(keys)}::text[])`, isOf: (v) => `${key} = ${v}.key` }
+function byText(key: string): Pick<Source, 'key' | 'order' | 'after' | 'outputsAfter' | 'among' | 'isOf'> {
+  return { key, order: key, after: (text, p) => `${key} > ${p.add(text)}`, outputsAfter: (text, p) => ` and o.key > ${p.add(text)}`, among: (keys, p) => `${key} = any(${p.add(keys)}::text[])`, isOf: (v) => `${key} = ${v}.key` }
 }
 
 /** A table of others. `xmin`, the transaction that wrote a row, is its rev: whoever writes gives a new one. */
@@ -69,6 +73,10 @@ export function tableSource(place: Place, of: Table): Source {
   const named = (field: string | undefined): TableColumn | undefined => of.columns.find((c) => c.name === field)
   const keys = of.key.map(columnAt), tuple = (parts: readonly string[]): string => (parts.length === 1 ? parts[0]! : `(${parts.join(', ')})`)
   const asked = (fields: readonly string[] | undefined): readonly TableColumn[] => (fields === undefined ? of.columns : fields.flatMap((f) => named(f) ?? []))
+  const beside = (sign: '>' | '<=', key: Key, p: Params): string => {
+    const parts = keyParts(of, key)
+    return parts === undefined ? 'true' : `${tuple(keys)} ${sign} ${tuple(parts.map((part, i) => `${p.add(part)}::${of.key[i]!.type}`))}`
+  }
   const among: Source['among'] = (list, p) => {
     const known = list.flatMap((key) => { const parts = keyParts(of, key); return parts === undefined ? [] : [parts] })
     if (known.length === 0) return 'false'
@@ -78,10 +86,8 @@ export function tableSource(place: Place, of: Table): Source {
   return {
     from: `(select ${of.columns.map((c, i) => `t.${name(c.name)} as c${i}`).join(', ')}, ${keyText(of, (c) => `t.${name(c.name)}`)} as _id, t.xmin::text as _rev from ${of.at} t) d`,
     key: 'd._id', rev: 'd._rev', only: 'true', order: keys.join(', '), lock: of.locks ? 'for share of d skip locked' : '',
-    after(key, p) {
-      const parts = keyParts(of, key)
-      return parts === undefined ? 'true' : `${tuple(keys)} > ${tuple(parts.map((part, i) => `${p.add(part)}::${of.key[i]!.type}`))}`
-    },
+    after: (key, p) => beside('>', key, p),
+    upTo: (key, p) => beside('<=', key, p),
     among,
     // By its columns, which an index serves; the text alone would be computed for every row.
     isOf: (v, list, p) => `d._id = ${v}.key and ${among(list, p)}`,

@@ -11,7 +11,7 @@ import { name, Params } from './sql.ts'
 type Kind = 'int' | 'bigint' | 'decimal' | 'float' | 'text' | 'uuid' | 'boolean' | 'date' | 'timestamp' | 'timestamptz' | 'bytes' | 'json' | 'vector' | 'list' | 'opaque'
 export interface TableColumn {
   readonly name: string
-  /** Without length and precision: a cast to `varchar(3)` would cut silently, an assignment to such a column does not. */
+  /** Without length and precision, and not of a domain: a cast to `varchar(3)` would cut silently, an assignment to such a column does not. (`character` is `character(1)`.) */
   readonly type: string
   readonly kind: Kind
   /** Of a list. */
@@ -54,7 +54,7 @@ export async function describe({ sql }: Pick<Place, 'sql'>, collection: string, 
     .catch((error: unknown) => { if ((error as { readonly code?: unknown }).code === '42602') return []; throw error })
   if (found === undefined) throw refuse('NOT_FOUND', 'there is no such table. Give its name as SQL takes it, with its schema: "public.users".')
   if (found['kind'] !== 'r' && found['kind'] !== 'p') throw refuse('UNSUPPORTED', 'it is no table. A view has no key and no versions of rows: attach the table below it.')
-  const rows = await sql.query(`select a.attnum::text as n, a.attname as name, format_type(a.atttypid, null) as type, coalesce(b.typname, t.typname) as base, (coalesce(b.typtype, t.typtype) = 'e') as enum, a.attgenerated <> '' as generated, (a.atthasdef or a.attidentity <> '') as made,
+  const rows = await sql.query(`select a.attnum::text as n, a.attname as name, case coalesce(b.typname, t.typname) when 'bpchar' then 'bpchar' when '_bpchar' then 'bpchar[]' else format_type(coalesce(b.oid, t.oid), null) end as type, coalesce(b.typname, t.typname) as base, (coalesce(b.typtype, t.typtype) = 'e') as enum, a.attgenerated <> '' as generated, (a.atthasdef or a.attidentity <> '') as made,
       case when coalesce(b.typname, t.typname) = 'numeric' and greatest(a.atttypmod, t.typtypmod) >= 4 then ((greatest(a.atttypmod, t.typtypmod) - 4) >> 16) & 65535 end as digits, e.typname as element, e.typtype = 'e' as "elementEnum", not coalesce(l.collisdeterministic, true) as loose
     from pg_attribute a left join pg_collation l on l.oid = a.attcollation join pg_type t on t.oid = a.atttypid left join pg_type b on b.oid = t.typbasetype left join pg_type e on e.oid = t.typelem and t.typcategory = 'A'
     where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped order by a.attnum`, [found['oid']!], signal)
@@ -85,7 +85,7 @@ export function columnJson(place: Place, { kind, type }: TableColumn, at: string
     case 'decimal': return `case when ${at} = 'NaN' then '{"\\u0001nan": 1}' else to_jsonb(trim_scale(${at})) end`
     // A Date has milliseconds: what is finer is cut.
     case 'date': case 'timestamp': case 'timestamptz': return `case when isfinite(${at}) then jsonb_build_object(${tag('date')}, floor(extract(epoch from ${at}) * 1000)) else to_jsonb(${at}::text) end`
-    case 'bytes': return jsonOf(place, { kind: 'bytes' }, at)
+    case 'bytes': return `case when ${at} is not null then ${jsonOf(place, { kind: 'bytes' }, at)} end`
     case 'json': return `${at}::jsonb`
     case 'list': return type.startsWith('real') || type.startsWith('double') ? `case when ${at} && '{NaN,Infinity,-Infinity}' then to_jsonb(${at}::text) else to_jsonb(${at}) end` : `to_jsonb(${at})`
     case 'vector': return `${at}::text::jsonb`

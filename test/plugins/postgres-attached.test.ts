@@ -1,0 +1,98 @@
+/** What only PostgreSQL has: its types, its constraints, its rights. What holds for attached collections everywhere is in the suite. */
+import { randomBytes } from 'node:crypto'
+import { Client } from 'pg'
+import { expect, it, type TestContext } from 'vitest'
+import { inlay, listener, model, step, type Inlay } from '../../index.ts'
+import { postgresUri } from '../support/servers.ts'
+
+interface Place { readonly db: Inlay; readonly sql: Client; readonly schema: string }
+async function place(ctx: TestContext, ...ddl: readonly string[]): Promise<Place> {
+  const uri = postgresUri(ctx), schema = `a_${randomBytes(6).toString('hex')}`, sql = new Client(uri)
+  await sql.connect()
+  const db = await inlay({ data: uri, namespace: `${schema}_own`, config: false, log: {} })      // makes the extension where it is not there yet
+  await sql.query(`create schema ${schema}; set search_path = ${schema}, public`)
+  for (const statement of ddl) await sql.query(statement)
+  ctx.onTestFinished(async () => {
+    await db.close({ abort: true })
+    await sql.query(`drop schema ${schema} cascade; drop schema ${schema}_own cascade`)
+    await sql.end()
+  })
+  return { db, sql, schema }
+}
+
+it('reads each type of column as its value, and writes it back unchanged', async (ctx) => {
+  const { db, sql, schema } = await place(ctx, `create type mood as enum ('glad', 'sad')`, 'create domain zip as varchar(5)', `create table all_types (id int4 primary key, small int2, whole int4, big int8, single float4, double float8, price numeric(12, 2), wide numeric(38, 10), bare numeric, yes boolean,
+    words text, short varchar(5), padded char(4), one uuid, feeling mood, bytes bytea, day date, clock timestamp, moment timestamptz, plain json, binary_json jsonb, numbers int4[], texts text[], vec vector(3), span interval, code zip, doubled int8 generated always as (whole::int8 * 2) stored)`)
+  await sql.query(`insert into all_types values (1, -5, 2147483647, 9007199254740993, 0.1, 'NaN', 1234567890.25, 123.4567890123, 1.5, true, 'é"\\,', 'abcde', 'ab', '00000000-0000-4000-8000-00000000000A', 'sad', '\\x00ff', '2024-02-29', '2024-02-29 12:34:56.789999', '2024-02-29 12:34:56.789999+02', '{"a": [1, null]}', '{"a": {"b": "c"}}', '{1,NULL,3}', '{"a,b","{"}', '[1,2,3]', '1 day 2 hours', '12345')`)
+  await sql.query(`insert into all_types (id, moment) values (2, 'infinity')`)
+  const rows = db.collection('all', { attach: `${schema}.all_types` }), row = (await rows.findOne({ _id: '1' }))!
+  expect(row).toEqual({
+    _id: '1', _fold: expect.any(String) as string, id: 1, small: -5, whole: 2147483647, big: 9007199254740993n, single: 0.1, double: Number.NaN, price: 1234567890.25, wide: '123.4567890123', bare: '1.5', yes: true, words: 'é"\\,', short: 'abcde', padded: 'ab',
+    one: '00000000-0000-4000-8000-00000000000a', feeling: 'sad', bytes: Uint8Array.of(0, 255), day: new Date('2024-02-29'), clock: new Date('2024-02-29T12:34:56.789Z'), moment: new Date('2024-02-29T10:34:56.789Z'), plain: { a: [1, null] }, binary_json: { a: { b: 'c' } },
+    numbers: [1, null, 3], texts: ['a,b', '{'], vec: Float32Array.of(1, 2, 3), span: '1 day 02:00:00', code: '12345', doubled: 4294967294n,
+  })
+  expect(await rows.findOne({ _id: '2' })).toMatchObject({ moment: 'infinity', whole: null })
+  const text = async (): Promise<unknown> => (await sql.query(`select x::text as t from all_types x where id = 1`)).rows[0]
+  const before = await text()
+  expect((await rows.update({ _id: '1' }, { $set: { words: 'other' } })).refused).toEqual([])
+  expect((await rows.update({ _id: '1' }, { $set: { words: 'é"\\,' } })).refused).toEqual([])
+  expect(await text()).toEqual(before)
+  const { wide: _, bare: __, span: ___, doubled: ____, _id: _____, _fold: ______, ...writable } = row as Record<string, unknown>
+  expect((await rows.replace('1', { ...writable, clock: new Date('2024-02-29T12:34:56.789Z') })).refused).toEqual([])
+  expect(await rows.findOne({ _id: '1' })).toEqual(row)
+  for (const set of [{ padded: 'abcde' }, { code: '123456' }, { short: 'abcdef' }]) expect((await rows.update({ _id: '1' }, { $set: set } as never)).refused).toMatchObject([{ reason: expect.stringContaining('too long') as string }])
+  for (const [where, found] of [[{ big: 9007199254740993n }, 1], [{ big: { $gt: 9007199254740992n } }, 1], [{ price: { $lt: 1234567890.3 } }, 1], [{ moment: new Date('2024-02-29T10:34:56.789Z') }, 1], [{ moment: { $gt: new Date('2024-02-29T10:34:56.789Z') } }, 0],
+    [{ feeling: 'sad' }, 1], [{ double: { $gt: 0 } }, 0], [{ one: '00000000-0000-4000-8000-00000000000a' }, 1], [{ one: '00000000-0000-4000-8000-00000000000A' }, 0], [{ whole: { $in: [null, 7] } }, 1], [{ 'binary_json.a.b': 'c' }, 1], [{ numbers: 3 }, 1], [{ padded: 'ab' }, 1], [{ unknown: null }, 2], [{ day: { $lt: new Date('2024-03-01') } }, 1]] as const) {
+    expect([where, await rows.find(where as never).count()]).toEqual([where, found])
+  }
+})
+
+it('refuses what a column or a constraint refuses, with its name, and stores the neighbours', async (ctx) => {
+  const { db, schema } = await place(ctx, 'create table parents (id int4 primary key)', 'insert into parents values (1)',
+    `create table strict (id bigserial primary key, name varchar(5) not null unique, age int2 check (age >= 0), parent int4 references parents, made timestamptz not null default now(), total int4 generated always as (age * 2) stored)`)
+  const rows = db.collection('strict', { attach: `${schema}.strict` })
+  const { ids, refused } = await rows.insert([{ name: 'a' }, { name: 'toolong' }, { name: 'a' }, { age: 1 }, { name: 'b', age: -1 }, { name: 'c', age: 70_000 }, { name: 'd', age: '5' }, { name: 'e', parent: 7 }, { name: 'f', other: 1 }, { name: 'g', total: 1 }, { _id: 'x', name: 'h' }, { _id: '90', name: 'i', age: 3 }, { name: 5 }] as never)
+  expect([ids.length, ids.at(-1)]).toEqual([2, '90'])
+  expect(refused.map(({ index, code }) => [index, code])).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12].map((index) => [index, 'INVALID_ARGUMENT']))
+  const reasons = ['character varying(5)', 'unique constraint', 'null value in column "name"', 'check constraint', 'the column "age" has the type smallint; 70000 was given', '"5" was given', 'foreign key', 'no column "other"', 'computes the column "total"', 'whose key is id bigint', 'the column "name"']
+  for (const [i, reason] of reasons.entries()) expect(refused[i]!.reason).toContain(reason)
+  expect((await rows.update({ _id: '90' }, { $set: { id: 91 } } as never)).refused).toMatchObject([{ id: '90', reason: expect.stringContaining('part of the key') as string }])
+  expect((await rows.update({}, { $set: { age: -3 } } as never)).refused).toHaveLength(2)
+  expect(await rows.find().count()).toBe(2)
+})
+
+it('offers thousands of stale rows of a composite key once each and in order, and follows what plain SQL changes', async (ctx) => {
+  const { db, sql, schema } = await place(ctx, 'create table readings (sensor int4, at timestamptz, n int4, primary key (sensor, at))', `insert into readings select i % 7, '2024-01-01'::timestamptz + i * interval '1 second', i from generate_series(1, 5321) i`)
+  const rows = db.collection<{ n: number }>('readings', { attach: `${schema}.readings` }), seen: number[] = []
+  const twice = model('twice', { run: step('twice@1', (ns: readonly number[]) => { seen.push(...ns); return ns.map((n) => 2 * n) }) }), handle = await db.add(listener({ model: twice, on: 'readings', key: 'n' }))
+  const keys = (await sql.query<{ n: number }>('select n from readings order by sensor, at')).rows.map((row) => row.n)
+  expect(seen).toEqual(keys)
+  expect((await rows.find().toArray()).map((row) => row.n)).toEqual(keys)
+  seen.length = 0
+  await sql.query('update readings set n = -n where n % 1000 = 0')
+  expect(await db.verify({ repair: true })).toMatchObject({ stale: 5, repaired: { computed: 5 } })
+  expect(seen.sort((a, b) => a - b)).toEqual([-5000, -4000, -3000, -2000, -1000])
+  expect(await rows.find({ [handle.path]: -2000 }).count()).toBe(1)
+  await sql.query('delete from readings where n < 0')
+  expect(await db.verify({ repair: true })).toMatchObject({ orphaned: 5, repaired: { pruned: 5 } })
+  expect(await db.verify({ deep: true })).toMatchObject({ ok: true, rows: 5316 })
+})
+
+it('plan shows the triggers that track: "notify" installs, and remove takes them away', async (ctx) => {
+  const { db, sql, schema } = await place(ctx, 'create table users (id uuid primary key default gen_random_uuid(), bio text)')
+  const installed = async (): Promise<number> => (await sql.query('select 1 from pg_trigger where tgrelid = $1::regclass and not tgisinternal', [`${schema}.users`])).rowCount!
+  db.collection('users', { attach: `${schema}.users`, track: 'notify' })
+  const length = listener({ model: model('length', { run: step('length@1', (texts: readonly string[]) => texts.map((t) => t.length)) }), on: 'users', key: 'bio' }), plan = await db.plan([length])
+  expect(plan.steps.map(({ what }) => what.slice(0, 33))).toEqual([`attach users to ${schema}.users`.slice(0, 33), 'create or replace function "', 'create or replace trigger "inlay_', 'create or replace trigger "inlay_', 'create or replace trigger "inlay_', 'create or replace trigger "inlay_', 'add model length version 0', 'compute bio_length'].map((t, i) => (i === 1 ? plan.steps[1]!.what.slice(0, 33) : t.slice(0, 33))))
+  expect([await installed(), (await db.show('collection')).length]).toEqual([0, 0])
+  await plan.apply()
+  expect([await installed(), String(await db.plan([length]))]).toEqual([4, 'nothing to do'])
+  await sql.query(`insert into users (bio) values ('written by SQL')`)
+  await db.verify({ repair: true })
+  const { rows: [shown] } = await sql.query<Record<string, unknown>>(`select * from "${schema}_own".users_view`)
+  expect([shown!['bio'], shown!['_outputs.bio.length']]).toEqual(['written by SQL', 14])
+  await expect(db.remove('collection', 'users')).rejects.toMatchObject({ code: 'CONFLICT' })
+  await db.remove('collection', 'users', { force: true })
+  const left = await sql.query('select relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where nspname = $1 and (relname like $2 or relname like $3)', [`${schema}_own`, 's\\_%', '%view'])
+  expect([await installed(), left.rowCount, (await sql.query('select 1 from users')).rowCount]).toEqual([0, 0, 1])
+})
