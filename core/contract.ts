@@ -15,7 +15,8 @@ export type TypedArray = Int8Array | Uint8ClampedArray | Int16Array | Uint16Arra
 export type Value = Scalar | TypedArray | readonly Value[] | Doc
 /** A plain object of fields. */
 export interface Doc { readonly [field: string]: Value }
-/** Canonical text of a native primary key; the plugin maps both ways and escapes composites. Compared and sorted by code point. */
+/** Canonical text of a native primary key; the plugin maps both ways and escapes composites. Compared and sorted by code point; of an attached collection rows come, and
+ *  scans go on, in the order of the native key. */
 export type Key = string
 /** Names one content of one row. Every done write gives a new one, whoever wrote; not reused; compared for equality only. */
 export type Rev = string
@@ -26,8 +27,8 @@ export type Shape = { readonly kind: 'boolean' | 'number' | 'string' | 'bytes' |
 
 /**
  * Inlay's own collections are key + rev + document. An attached one is a table, collection or file that somebody else made: keys, columns and what lies in
- * them stay as they are, and its documents have a field for each column. What a Value cannot hold (a wide decimal, a geometry) reads as text and is refused
- * in a write. A row of it may be inserted without key, where the database makes keys.
+ * them stay as they are, and its documents have a field for each column. What a Value cannot hold (a wide decimal, a geometry) reads as text, or in the form in
+ * which its database writes it as JSON, and is refused in a write; a `put` that leaves it out keeps it. A row of it may be inserted without key, where the database makes keys.
  */
 export interface Collection {
   readonly name: string
@@ -155,7 +156,7 @@ export interface DataCapabilities {
   readonly notices: 'none' | 'own' | 'all'
   /** A done write gives its row the rev `as` of the operation, where there is one. Without, core guesses by content after a lost answer. */
   readonly givenRevs: boolean
-  /** A write by another program gives the row a new rev by itself. Otherwise `watch` gives it one, shortly after; until then the row bears the old one. */
+  /** A write by another program to a collection of Inlay's gives the row a new rev by itself. Otherwise `watch` gives it one, shortly after; until then the row bears the old one. */
   readonly foreign: boolean
   /** Values it cannot hold: refused with their path, before any I/O. */
   readonly refuses: readonly ('nul' | 'int64')[]
@@ -167,7 +168,8 @@ export interface DataCapabilities {
   /** A sentence for each restriction, those found when connecting included. */
   readonly notes: readonly string[]
 }
-/** One database: rows, and the values derived from them. */
+/** One database: rows, and the values derived from them. Of a collection or slot that is not there, another process may have dropped it, every call but `create`, `drop`, `list`,
+ *  `openSlot` and `dropSlot` is NOT_FOUND, also where only a filter names it: then core looks at what is declared now. */
 export interface Datalayer {
   readonly capabilities: DataCapabilities
   /** Idempotent, also when two processes do it at once; one of that name that is attached to something else, or to nothing: CONFLICT. Attaching: NOT_FOUND where
@@ -196,10 +198,10 @@ export interface Datalayer {
    *  refused, because their row moved or is gone, or another settled it meanwhile; never the reverse. With `many`, the values replace all earlier ones, and
    *  what was derived from those; the rev of such a row changes with its content only. */
   settle(slot: Slot, outcomes: readonly Outcome[], ctx: Ctx): Promise<readonly Key[]>
-  /** Removes outputs whose row is gone or no longer selected, or whose upstream output is failed, none or gone; returns how many rows lost theirs. */
+  /** Removes outputs whose row is gone or no longer selected, or whose upstream output is failed, none or gone, and storage that nothing names; returns how many rows lost theirs. May give rows new revs. */
   prune(slot: Slot, keys: readonly Key[] | 'all', ctx: Ctx): Promise<number>
   /** Reports changes, and every watcher all of them, from now on until the signal; the first notice comes at once, with what is to be looked at for what was
-   *  missed before. Inlay's own settles give none. Where `foreign` is false, it first gives foreign writes their new rev. */
+   *  missed before. Inlay's own settles give none. A collection that is dropped gives no more. Where `foreign` is false, it first gives foreign writes their new rev. */
   watch?(collection: string, ctx: Ctx): AsyncIterable<Notice>
   native?(statement: unknown, ctx: Ctx): Promise<unknown>
 }

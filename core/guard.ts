@@ -122,18 +122,27 @@ export function guardData(next: Datalayer, guard: Guard): Datalayer {
     }
   }
   const recover = async (collection: string, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]> => {
-    const rows = new Map<Key, Row>()
-    for (const keys of batches(ops.map((op) => op.key!), limits.keys)) {
-      for await (const page of repeatedStream(guard, ctx, (after) => next.find(query({ from: collection, where: { kind: 'keys', keys } }, after), ctx), true)) {
-        for (const row of page) rows.set(row.key, row)
-      }
-    }
     const givenRevs = next.capabilities.givenRevs && !attached.has(collection)
-    const known = ops.map((op) => landed(op, rows.get(op.key!), givenRevs))
-    const open = ops.filter((_, i) => known[i] === undefined)
-    const again = open.length === 0 ? [] : await repeated(guard, ctx, () => next.write(collection, open, ctx), (error) => error.code !== 'UNAVAILABLE')
+    const look = async (at: readonly Write[]): Promise<readonly (Written | undefined)[]> => {
+      const rows = new Map<Key, Row>()
+      for (const keys of batches(at.map((op) => op.key!), limits.keys)) {
+        for await (const page of repeatedStream(guard, ctx, (after) => next.find(query({ from: collection, where: { kind: 'keys', keys } }, after), ctx), true)) {
+          for (const row of page) rows.set(row.key, row)
+        }
+      }
+      return at.map((op) => landed(op, rows.get(op.key!), givenRevs))
+    }
+    const known = await look(ops), open = ops.filter((_, i) => known[i] === undefined)
+    if (open.length === 0) return known as readonly Written[]
+    const again = await repeated(guard, ctx, () => next.write(collection, open, ctx), (error) => error.code !== 'UNAVAILABLE')
+    // What was sent first may have been under way still, and met the second: then the row bears its rev.
+    const met = open.filter((_, i) => again[i]!.status !== 'done' && again[i]!.status !== 'refused'), found = met.length === 0 ? [] : await look(met)
     let n = 0
-    return known.map((written) => written ?? again[n++]!)
+    return known.map((written) => {
+      if (written !== undefined) return written
+      const op = open[n]!, answer = again[n++]!
+      return found[met.indexOf(op)] ?? answer
+    })
   }
   return {
     capabilities: next.capabilities,

@@ -122,3 +122,51 @@ describe.each(backends)('$name', (backend) => {
     await Promise.all([working, also])
   })
 })
+
+/** Plain drivers, which know nothing of Inlay, on a table or collection of their own. */
+interface Other { readonly source: string; insert(id: string, text: string): Promise<unknown>; set(id: string, text: string): Promise<unknown>; remove(id: string): Promise<unknown> }
+const others: readonly { readonly name: string; connect(ctx: TestContext, uri: string): Promise<Other> }[] = [
+  {
+    name: 'PostgreSQL',
+    async connect(ctx, uri) {
+      const { default: pg } = await import('pg'), client = new pg.Client(uri), schema = `o_${randomBytes(6).toString('hex')}`
+      await client.connect()
+      await client.query(`create schema ${schema}; create table ${schema}.notes (id text primary key, text text)`)
+      ctx.onTestFinished(async () => { await client.query(`drop schema ${schema} cascade`); await client.end() })
+      return {
+        source: `${schema}.notes`,
+        insert: (id, text) => client.query(`insert into ${schema}.notes values ($1, $2)`, [id, text]), set: (id, text) => client.query(`update ${schema}.notes set text = $2 where id = $1`, [id, text]),
+        remove: (id) => client.query(`delete from ${schema}.notes where id = $1`, [id]),
+      }
+    },
+  },
+  {
+    name: 'MongoDB',
+    async connect(ctx, uri) {
+      const { MongoClient } = await import('mongodb'), client = await MongoClient.connect(uri), database = `o_${randomBytes(6).toString('hex')}`, notes = client.db(database).collection<{ _id: string; text: string }>('notes')
+      await client.db(database).createCollection('notes')
+      ctx.onTestFinished(async () => { await client.db(database).dropDatabase(); await client.close() })
+      return { source: `${database}.notes`, insert: (_id, text) => notes.insertOne({ _id, text }), set: (_id, text) => notes.updateOne({ _id }, { $set: { text } }), remove: (_id) => notes.deleteOne({ _id }) }
+    },
+  },
+]
+describe.each(others)('$name, attached with track: "notify"', ({ name, connect }) => {
+  it('a worker follows what another program inserts, changes and deletes', async (ctx) => {
+    const backend = backends.find((b) => b.name === name)!, { open, uri } = await shared(ctx, backend), other = await connect(ctx, uri)
+    await other.insert('before', 'before')
+    const app = await open({ outputs: 'worker', components: [upper()] }), notes = app.collection<{ text: string }>('notes', { attach: other.source, track: 'notify' })
+    const listened = await (await app.load(upper())).listen(notes.find(), 'text'), outputOf = async (id: string): Promise<string | undefined> => { const row = await notes.findOne({ _id: id }); return row === undefined ? 'gone' : listened.of(row) }
+    const db = await open({ components: [upper()] }), stop = new AbortController(), working = db.work({ signal: stop.signal })
+    await until('the back-fill', async () => await outputOf('before') === 'BEFORE')
+    await other.insert('a', 'one')
+    await until('the output of an inserted row', async () => await outputOf('a') === 'ONE', 5000)
+    await other.set('a', 'two')
+    await until('the output of a changed row', async () => await outputOf('a') === 'TWO', 5000)
+    await other.remove('a')
+    await until('the row to be gone', async () => await outputOf('a') === 'gone', 5000)
+    await until('no orphan', async () => (await app.verify()).orphaned === 0, 5000)
+    stop.abort()
+    expect(await working).toMatchObject({ done: 3, lag: 0 })
+    expect(await app.verify({ deep: true })).toMatchObject({ ok: true, rows: 1 })
+  })
+})

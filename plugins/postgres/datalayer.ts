@@ -215,7 +215,11 @@ export class PostgresData implements Datalayer {
         const keys = new Set(rows.map((row) => row['key']!))
         await this.#replaceMany(slot, outcomes.filter((o) => keys.has(o.key) && o.kind !== 'same'), query)
         return keys
-      }, ctx.signal)
+      }, ctx.signal).catch((error: unknown) => {
+        // Two first settles at once meet in the unique `id`, which "on conflict (key, off)" does not arbitrate. The transaction was rolled back.
+        if ((error as { readonly code?: unknown }).code === '23505') throw new InlayError('CONFLICT', `Two processes settled rows of ${quote(slot.id)} for the first time at once.`, { cause: error, retryable: true })
+        throw error
+      })
       : new Set((await sql.query(marks.text, marks.params, ctx.signal, 'prepared')).map((row) => row['key']!))
     return outcomes.filter((o) => !accepted.has(o.key)).map((o) => o.key)
   }

@@ -1,7 +1,8 @@
 /** Races. Where the database takes many writers, from two connections. */
+import { setImmediate } from 'node:timers/promises'
 import { expect } from 'vitest'
 import type { Datalayer, Doc, Key, Slot, Write, Written } from '../../core/contract.ts'
-import { hashOf } from '../../core/encoding.ts'
+import { hashOf, sha256 } from '../../core/encoding.ts'
 import { reconcile } from '../../core/reconcile.ts'
 import { random } from './random.ts'
 import { rule, type Rule } from './rule.ts'
@@ -59,7 +60,8 @@ export const concurrency: readonly Rule[] = [
   rule('concurrency.cas.counter', 'eight workers that count by compare-and-set lose no step', async (s) => {
     const name = await s.collection({ n: { count: 0 } }), ways = await both(s)
     await Promise.all(times(8, async (w) => {
-      for (let done = 0; done < 8;) {
+      for (let done = 0, tries = 0; done < 8; tries++) {
+        expect(tries).toBeLessThan(2000)
         const [row] = await all(ways[w % 2]!.find({ from: name }, s.ctx))
         const [written] = await ways[w % 2]!.write(name, [{ kind: 'put', key: 'n', doc: { count: Number(row!.doc['count']) + 1 }, rev: row!.rev }], s.ctx)
         if (written!.status === 'done') done++
@@ -157,6 +159,52 @@ export const concurrency: readonly Rule[] = [
     for (const row of rows) expect(row.outputs?.[slot.id]).toEqual([Number(row.doc['x']) * 10])
     expect(await s.data.tally(slot, s.ctx)).toEqual({ rows: rows.length, missing: 0, stale: 0, failed: 0, orphaned: 0 })
   }),
+  rule('concurrency.create.both', 'a collection and a slot made on two ways at once are one', async (s) => {
+    const ways = await both(s)
+    for (let round = 0; round < 6; round++) {
+      const name = s.name('made'), slot: Slot = { id: `s_made_${s.namespace.slice(-8)}_${round}`, collection: name, upstream: [], shape: { kind: 'number' }, many: round % 2 === 0 }
+      await Promise.all(times(6, (i) => ways[i % 2]!.create({ name, attached: false, track: 'notify' }, s.ctx)))
+      await Promise.all(times(6, (i) => ways[i % 2]!.openSlot(slot, s.ctx)))
+      await s.insert(name, { a: {} })
+      await s.give(slot, { a: [round] })
+      expect([await all(ways[1]!.find({ from: name, slots: [slot.id] }, s.ctx)), (await s.data.list(s.ctx)).filter((c) => c.name === name).length]).toMatchObject([[{ key: 'a', outputs: { [slot.id]: [round] } }], 1])
+    }
+  }),
+  rule('concurrency.settle.equal', 'eight equal results of one row at once: it ends settled, with one value and its mark', async (s) => {
+    const name = await s.collection(many(12, (i) => ({ i }))), slot = await s.slot(name), chunks = await s.slot(name, { many: true }), ways = await opened(s, slot)
+    await ways[1].openSlot(chunks, s.ctx)
+    for (const of of [slot, chunks]) {
+      const rows = await s.rows(of), values = of.many ? ['x', 'y'] : ['x']
+      const refused = await Promise.all(times(8, (i) => ways[i % 2]!.settle(of, rows.map((row) => outcome(row, values)), s.ctx)))
+      for (const row of rows) expect(refused.some((keys) => !keys.includes(row.key))).toBe(true)
+      for (const row of await s.find(name, { slots: [of.id] })) expect(row.outputs?.[of.id]).toEqual(values)
+      expect(await s.data.tally(of, s.ctx)).toEqual({ rows: 12, missing: 0, stale: 0, failed: 0, orphaned: 0 })
+    }
+  }),
+  rule('concurrency.settle.chunks', 'new chunks that race results for the old ones: no result stays at a chunk that it was not made from', async (s) => {
+    const name = await s.collection({ a: {} }), C = await s.slot(name, { many: true }), D = await s.slot(C.id, { fields: ['value'] }), [one, two] = await opened(s, C)
+    await two.openSlot(D, s.ctx)
+    await s.give(C, { a: ['0', '0', '0'] })
+    for (let round = 1; round < 10; round++) {
+      const [row] = await s.rows(C, 'all'), below = await s.rows(D, 'all')
+      await Promise.all([one.settle(C, [outcome(row!, times(1 + (round % 4), (i) => `${i % 2 === 0 ? round : 'same'}`), `h${round}`)], s.ctx), two.settle(D, below.map((chunk) => outcome(chunk, [`of ${String(chunk.doc['value'])}`])), s.ctx)])
+      const stale = new Set(await s.offered(D))
+      for (const chunk of await s.find(C.id, { slots: [D.id] })) { const value = chunk.outputs?.[D.id]?.[0]; if (value !== undefined && !stale.has(chunk.key)) expect(value).toBe(`of ${String(chunk.doc['value'])}`) }
+    }
+    expect(await s.data.prune(D, 'all', s.ctx)).toBe(0)
+  }),
+  rule('concurrency.artifact.remove', 'an artifact that is written and removed at once is whole or gone', async (s) => {
+    for (let round = 0; round < 6; round++) {
+      const bytes = new Uint8Array(300_000).fill(round + 1), id = sha256(bytes), write = (): Promise<void> => s.artifacts.write(id, (async function* () { yield bytes.subarray(0, 100_000); yield bytes.subarray(100_000) })(), s.ctx)
+      await write()
+      await Promise.all([write(), s.artifacts.remove([id], s.ctx), write()])
+      const parts: Uint8Array[] = []
+      const read = await (async () => { for await (const part of s.artifacts.read(id, { offset: 0 }, s.ctx)) parts.push(part); return sha256(Buffer.concat(parts)) })().catch((error: unknown) => (error as { code?: unknown }).code)
+      expect([id, 'NOT_FOUND']).toContain(read)
+      await write()
+      expect(await all(s.artifacts.list(s.ctx))).toContainEqual(expect.objectContaining({ id, bytes: 300_000 }))
+    }
+  }),
   rule('concurrency.read.whole-rows', 'a reader sees rows whole: rev and document of one write', async (s) => {
     const name = await s.collection(many(10, () => ({ a: 0, b: 0 }))), [one, two] = await both(s), slot = await s.slot(name), seen = new Map<string, Doc>()
     const written = { last: false }
@@ -165,12 +213,13 @@ export const concurrency: readonly Rule[] = [
         const done = await two!.write(name, times(10, (i): Write => (n % 2 === 0 ? { kind: 'put', key: keyOf(i), doc: { a: n, b: n } } : { kind: 'patch', key: keyOf(i), set: { a: n, b: n }, unset: [] })), s.ctx)
         for (const { rev } of done) seen.set(rev!, { a: n, b: n })
       }
-      written.last = true
-    })()
+    })().finally(() => { written.last = true })
+    writing.catch(() => {})
     const read: (readonly [string, Doc])[] = []
     while (!written.last) {
       for (const row of await all(one!.find({ from: name }, s.ctx))) read.push([row.rev, row.doc])
       for (const row of await s.rows(slot)) read.push([row.rev, row.doc])
+      await setImmediate()
     }
     await writing
     for (const [rev, doc] of read) { expect(doc['a']).toBe(doc['b']); if (seen.has(rev)) expect(doc).toEqual(seen.get(rev)) }

@@ -49,3 +49,13 @@ export const givenRevs: Need = need('the database makes its revs itself', (c) =>
 export const ownRevs: Need = need('the plugin takes the revs that core gives', (c) => !c.givenRevs)
 export const manyWriters: Need = need('needs a second connection beside the first, and this database takes one process', (c) => c.writers === 'many')
 export const onePerProcess: Need = need('the database takes many writers', (c) => c.writers === 'one-process')
+export const attaches: Need = need('needs a database in which what others made can be attached, and this one says that it cannot', (c) => c.attaches)
+export const attachesNothing: Need = need('what others made can be attached', (c) => !c.attaches)
+export const notices: Need = need('needs a database that reports changes, and this one says that it does not', (c) => c.notices !== 'none')
+export const noNotices: Need = need('the database reports changes', (c) => c.notices === 'none')
+export const allNotices: Need = need("needs a database that reports others' changes, and this one says that it does not", (c) => c.notices === 'all')
+/** Something is said of other programs: then the suite must be given one. */
+export const speaksOfOthers: Need = need('the plugin says nothing of what other programs write', (c) => c.attaches || c.foreign || c.notices === 'all')
+export const revsOfOthers: Need = need("a write by another program gives no new rev by itself", (c) => c.foreign)
+export const otherProgram: Need = { says: 'conformance() was given no client of another program (option "foreign")', met: (subject) => subject.settings.foreign !== undefined }
+export const networked: Need = { says: 'the database is no server on one known host and port (option "network")', met: (subject) => subject.settings.network !== undefined }

@@ -1,4 +1,5 @@
 /** A plugin under test: one connection in a namespace of its own, and short words for what most rules do. */
+import { setMaxListeners } from 'node:events'
 import { expect } from 'vitest'
 import type { Config, Inlay } from '../../core/api.ts'
 import type { ArtifactStore, Connection, Ctx, DataCapabilities, Datalayer, Doc, Filter, Key, Outcome, Plugin, Query, Rev, Row, Slot, Value, VectorSearch, Write, Written } from '../../core/contract.ts'
@@ -17,25 +18,47 @@ export interface Settings {
   readonly cases: number
   readonly seed: number
   readonly foreign?: (subject: Subject) => Promise<Foreign>
+  /** Where the server listens, for faults of the network. Absent: there is none, or it is not known. */
+  readonly network?: Network
+  /** The full figures of the area `big`. */
+  readonly big: boolean
+  /** How long a notice, a new rev of what others wrote, or the end of a watch may take. Default 10 seconds. */
+  readonly soonMs?: number
 }
+/** A server on one host and port, and a URI that reaches it by another port of this machine, plain TCP. */
+export interface Network { readonly host: string; readonly port: number; through(uri: string, port: number): string }
 /** A collection of Inlay's, or what somebody else made. */
 export type Place = { readonly own: string } | { readonly source: string }
 /** Another program's client of the same database, which knows nothing of Inlay: what a plugin that attaches, or that says something about the writes of others, gives the suite. */
 export interface Foreign {
-  /** The kinds of keys that tables of others have here: `text`, `uuid`, `int8`, … */
+  /** The kinds of keys that tables of others have here: `text`, `uuid`, `int8`, a composite one, … Empty: nothing is attached. */
   readonly keys: readonly string[]
-  /** Makes a table or collection with a key of that kind, a text `t`, a number `n`, and these rows. Gives what `attached` takes, and the rows' keys as Inlay writes them. */
+  /** Those of `keys` whose tables make a key for a row that comes without. */
+  readonly made: readonly string[]
+  /** Every table has a column `wide`, and every row a value in it, that a Value cannot hold: a wide decimal, an ObjectId. */
+  readonly wide: boolean
+  /** Makes a table or collection with a key of that kind, a text `t`, a number `n`, `wide` perhaps, and these rows. Gives what `attached` takes, and the rows' keys as Inlay
+   *  writes them: ascending in the order of that kind, which for numbers is not that of their text where there are ten rows or more. */
   table(kind: string, rows: readonly ForeignRow[]): Promise<{ readonly source: string; readonly keys: readonly Key[] }>
+  /** A key of that kind that no row has yet, as Inlay writes it. Each call gives another. */
+  key(kind: string): Key
+  /** Makes what is there and cannot be attached: a table without key, a view. Absent: everything can be. */
+  unfit?(): Promise<string>
+  /** Makes what can be attached and not be written: a file. Absent: there is no such thing here. */
+  readOnly?(rows: readonly ForeignRow[]): Promise<{ readonly source: string; readonly keys: readonly Key[] }>
   insert(at: Place, row: ForeignRow): Promise<Key>
   /** Sets `n`, by the least statement. */
   set(at: Place, key: Key, n: number): Promise<void>
   /** Writes the whole row, whatever else it holds. */
   replace(at: Place, key: Key, row: ForeignRow): Promise<void>
   remove(at: Place, key: Key): Promise<void>
-  /** `t` and `n` of every row, by key as Inlay writes it. */
+  /** `t` and `n` of every row, by key as Inlay writes it; null where the row has none. */
   read(at: Place): Promise<ReadonlyMap<Key, ForeignRow>>
+  /** What else of its own each row holds, as this client sees it, as text: `wide`, and what only this client can tell, such as the type of `n`. Not what Inlay put there. */
+  rest(at: Place): Promise<ReadonlyMap<Key, string>>
   /** Names of what is not `table`'s or its rows' own in the table or beside it: triggers, functions, tables, fields. */
   leftovers(source: string): Promise<readonly string[]>
+  /** Removes what `table`, `unfit` and `readOnly` made, and disconnects. The suite has dropped its collections before. */
   close(): Promise<void>
 }
 export interface ForeignRow { readonly t: string | null; readonly n: number | null }
@@ -51,7 +74,10 @@ export interface Parts {
 /** What a test finds for a row: values, an error, or that the row is not selected. */
 export type Found = readonly Value[] | Error | 'skip' | 'same'
 
+/** A signal that is never aborted. */
 export const live: Ctx = { signal: new AbortController().signal }
+// Many calls at once listen to it.
+setMaxListeners(0, live.signal)
 
 export class Subject {
   readonly plugin: Plugin
@@ -139,11 +165,11 @@ export class Subject {
   /** Drops all collections of the namespace and closes all connections. */
   async close(): Promise<void> {
     await this.#closeInlay()
-    for (const foreign of this.#foreigners) await foreign.close()
-    for (const other of this.#others) await other.close()
     try {
       for (const { name } of await this.data.list(this.ctx)) await this.data.drop(name, this.ctx)
     } finally {
+      for (const foreign of this.#foreigners) await foreign.close()
+      for (const other of this.#others) await other.close()
       await this.#parts.connection.close()
     }
   }
@@ -155,6 +181,11 @@ export class Subject {
   async collection(docs: Readonly<Record<Key, Doc>> = {}, name: string = this.name()): Promise<string> {
     await this.data.create({ name, attached: false, track: 'notify' }, this.ctx)
     if (Object.keys(docs).length > 0) await this.insert(name, docs)
+    return name
+  }
+  /** Attaches what another program made, under a new name. */
+  async attach(source: string, name: string = this.name('attached'), track: 'notify' | 'none' = this.capabilities.notices === 'all' ? 'notify' : 'none'): Promise<string> {
+    await this.data.create({ name, attached: source, track }, this.ctx)
     return name
   }
   /** A new slot, opened. */
@@ -223,7 +254,7 @@ export class Subject {
   /** Throws where `actual` is not `expected` as this database keeps it. */
   expectSame(actual: Value | undefined, expected: Value, what: string = 'the value'): void {
     const wanted = this.capabilities.loses.includes('negative-zero') ? withoutNegativeZero(expected) : expected
-    if (!same(actual, wanted)) throw new Error(`${what} was written as ${show(wanted)} and is read as ${show(actual)}`)
+    if (!same(actual, wanted)) expect.fail(`${what} was written as ${show(wanted)} and is read as ${show(actual)}`)
   }
 }
 

@@ -1,15 +1,24 @@
 /** Each hard value in each position is read back as it was written. */
 import { expect } from 'vitest'
-import type { Doc, Scalar, Value } from '../../core/contract.ts'
+import type { Doc, Filter, Key, Scalar, Value } from '../../core/contract.ts'
+import { encode, sha256 } from '../../core/encoding.ts'
+import { evaluate } from '../../core/match.ts'
 import { compareStrings, isBytes, setOwn } from '../../core/value.ts'
 import { hardKeys, hardValues, type HardValue } from './hard-values.ts'
 import { filters, holds, keeps, loses, refuses, rule, type Rule } from './rule.ts'
-import type { Subject } from './subject.ts'
+import { outcome, type Subject } from './subject.ts'
 
 const around = (v: Value): Doc => ({ before: 1, v, object: { in: { v }, list: [v] }, list: [0, v, [v], { v }], after: 'x' })
 const storable = (s: Subject): readonly HardValue[] => hardValues.filter(({ has }) => has === undefined || !s.capabilities.refuses.includes(has))
 const shared = (s: Subject): Promise<string> => s.once('values', () => s.collection())
 const keysOf = (s: Subject): readonly string[] => hardKeys.filter((key) => Buffer.byteLength(key) <= (s.capabilities.limits.keyBytes ?? Infinity))
+/** All values in all places, for operands to find. */
+const operandTable = (s: Subject): Promise<{ readonly collection: string; readonly docs: Readonly<Record<Key, Doc>> }> => s.once('operands', async () => {
+  const docs = Object.fromEntries(storable(s).filter(({ value }) => encode(value).length < 40_000).map(({ name, value }) => [name, around(value)]))
+  return { collection: await s.collection(docs), docs }
+})
+/** Part of a rule's id: the code points of a key. */
+const slug = (key: Key): string => (key.length > 8 ? `long-${sha256(key).slice(0, 6)}` : Array.from(key, (c) => c.codePointAt(0)!.toString(16)).join('-'))
 /** Names of top-level fields that a database may take for something else. */
 const fieldNames = ['', ' ', 'a', 'A', 'a.b', '.', '$x', '$set', '0', '01', '__proto__', 'constructor', 'toString', 'key', 'rev', 'doc', 'value', 'source', 'offset', '_fold', '_key', '_id2', 'é', '😀', `"`, `'`, '`', '\\', '--', 'select', 'a b', 'f'.repeat(300)]
 const allFields = (value: (i: number) => Value): Doc => {
@@ -19,21 +28,46 @@ const allFields = (value: (i: number) => Value): Doc => {
 }
 
 export const values: readonly Rule[] = [
-  ...hardValues.map(({ name, value, has }) => rule(`values.hold.${name}`, `${name} is held at the top, nested, in lists and as an output`, async (s) => {
+  ...hardValues.map(({ name, value, has }) => rule(`values.hold.${name}`, `${name} is held at the top, nested and in lists, and read so by models`, async (s) => {
     const collection = await shared(s), doc = around(value)
     const slot = await s.once('slot', () => s.slot(collection, { fields: ['v'] }))
     await s.insert(collection, { [name]: doc })
-    await s.give(slot, { [name]: [value] })
-    const row = await s.row(collection, name, [slot.id])
-    s.expectSame(row?.doc, doc, 'the document')
-    s.expectSame(row?.outputs?.[slot.id]?.[0], value, 'the output')
+    s.expectSame((await s.row(collection, name))?.doc, doc, 'the document')
     s.expectSame((await s.at(slot, name)).doc, { v: value }, 'what the model reads')
-    if (s.capabilities.filters.includes('eq') && asOperand(value)) {
-      const found = await s.find(collection, { where: { kind: 'eq', path: { at: ['v'] }, value } })
-      expect(found.map((r) => r.key)).toContain(name)
-    }
+    s.expectSame((await s.find(collection, { where: { kind: 'keys', keys: [name] }, fields: ['list', 'v'] }))[0]?.doc, { v: value, list: doc['list']! }, 'some fields')
   }, ...(has === undefined ? [] : [holds(has)]))),
-
+  ...hardValues.map(({ name, value, has }) => rule(`values.output.${name}`, `${name} is held as an output, as one of many, and read so downstream`, async (s) => {
+    const { collection, one, many, next } = await s.once('outputs', async () => {
+      const made = await s.collection(), first = await s.slot(made)
+      return { collection: made, one: first, many: await s.slot(made, { many: true }), next: await s.slot(made, { upstream: [first.id], fields: [] }) }
+    })
+    await s.insert(collection, { [name]: {} })
+    await s.give(one, { [name]: [value] })
+    await s.give(many, { [name]: [value, [value], { v: value }] })
+    const row = await s.row(collection, name, [one.id, many.id])
+    s.expectSame(row?.outputs?.[one.id], [value], 'the output')
+    s.expectSame(row?.outputs?.[many.id], [value, [value], { v: value }], 'many outputs')
+    s.expectSame((await s.at(next, name)).outputs?.[one.id], [value], 'what the next model reads')
+    s.expectSame((await s.find(many.id, { where: { kind: 'keys', keys: [`${name}#0`, `${name}#2`] } })).map((r) => r.doc['value']!), [value, { v: value }], 'as rows')
+    await s.give(one, { [name]: 'same' })
+    s.expectSame(await s.output(one, name), [value], 'after "same"')
+  }, ...(has === undefined ? [] : [holds(has)]))),
+  ...hardValues.flatMap(({ name, value, has }) => (asOperand(value) ? [rule(`values.operand.${name}`, `${name} as an operand finds what core says, at the top, nested and in lists`, async (s) => {
+    const { collection, docs } = await operandTable(s), can = (kind: Filter['kind']): boolean => s.capabilities.filters.includes(kind)
+    for (const at of [['v'], ['object', 'in', 'v'], ['object', 'list'], ['list', 'v']]) {
+      const path = { at }, ordered = !(value instanceof Uint8Array)
+      const wheres: readonly Filter[] = [
+        { kind: 'eq', path, value }, { kind: 'in', path, values: [value, 'nobody has this'] }, { kind: 'not', of: { kind: 'eq', path, value } },
+        ...(ordered ? (['lt', 'lte', 'gt', 'gte'] as const).map((kind): Filter => ({ kind, path, value })) : []), ...(typeof value === 'string' && value !== '' ? [{ kind: 'prefix', path, value } as const] : []),
+      ]
+      for (const where of wheres.filter((f) => can(f.kind) && (f.kind !== 'not' || can('eq')))) {
+        const right = Object.keys(docs).filter((key) => evaluate(where, key, docs[key]!)).sort(compareStrings)
+        expect([where.kind, at.join('.'), await s.keys(collection, where)]).toEqual([where.kind, at.join('.'), right])
+      }
+    }
+    const found = (await (await s.inlay()).collection<Record<string, unknown>>(collection).find({ v: value } as never).toArray()).map((row) => row._id)
+    expect(found).toEqual(Object.keys(docs).filter((key) => evaluate({ kind: 'eq', path: { at: ['v'] }, value }, key, docs[key]!)).sort(compareStrings))
+  }, ...(has === undefined ? [] : [holds(has)]))] : [])),
   ...hardValues.filter(({ has }) => has !== undefined).map(({ name, value, has }) => rule(`values.refuse.${name}`, `${name} is refused by the API with its path, and the other documents are written`, async (s) => {
     const docs = (await s.inlay()).collection(s.name())
     const { ids, refused } = await docs.insert([{ _id: 'a' }, { _id: 'b', in: { list: [0, value] } }, { _id: 'c' }])
@@ -141,6 +175,25 @@ export const values: readonly Rule[] = [
     await s.remove(collection, ...keys.slice(1))
     expect(await s.keys(collection)).toEqual(keys.slice(0, 1))
   }),
+  ...hardKeys.map((key) => rule(`values.key.${slug(key)}`, `a row may have the key ${JSON.stringify(key.length > 20 ? `${key.slice(0, 5)}… (${key.length})` : key)}`, async (s) => {
+    const { collection, one, many } = await s.once('keys', async () => {
+      const made = await s.collection({ '!': {}, '~~~': {} })
+      return { collection: made, one: await s.slot(made), many: await s.slot(made, { many: true }) }
+    })
+    const where: Filter = { kind: 'keys', keys: [key] }, rev = (await s.insert(collection, { [key]: { x: 1 } }))[key] ?? (await s.row(collection, key))!.rev
+    expect(await s.write(collection, { kind: 'insert', key, doc: { x: 2 } })).toMatchObject([{ status: 'exists', key }])
+    expect([await s.keys(collection, where), await s.data.count({ from: collection, where }, s.ctx), (await s.find(collection)).map((row) => row.key)]).toEqual([[key], 1, ['!', '~~~', key].sort(compareStrings)])
+    for (const [slot, values] of [[one, [key]], [many, [key, 'second']]] as const) {
+      expect(await s.offered(slot, 'stale', [key])).toEqual([key])
+      await s.data.settle(slot, [outcome(await s.at(slot, key), values)], s.ctx)
+      expect([await s.output(slot, key), await s.offered(slot, 'stale', [key]), await s.data.prune(slot, [key], s.ctx)]).toEqual([values, [], 0])
+    }
+    expect((await s.find(many.id)).map((row) => [row.key, row.doc['source'], row.doc['offset']])).toEqual([[`${key}#0`, key, 0], [`${key}#1`, key, 1]])
+    expect((await s.find(collection, { after: key })).map((row) => row.key)).toEqual(['!', '~~~'].filter((k) => compareStrings(k, key) > 0))
+    expect(await s.write(collection, { kind: 'patch', key, set: { x: 3 }, unset: [], rev }, { kind: 'remove', key: `${key}x` })).toMatchObject([{ status: 'done', key }, { status: 'missing' }])
+    await s.remove(collection, key)
+    expect([await s.keys(collection), await s.find(many.id)]).toEqual([['!', '~~~'], []])
+  }, { says: 'the key is longer than the limit', met: (s) => Buffer.byteLength(key) + 1 <= (s.capabilities.limits.keyBytes ?? Infinity) })),
   rule('values.keys.apart', 'keys are compared by code point: none is folded, trimmed or normalised', async (s) => {
     const collection = await s.collection({ a: { n: 1 } })
     for (const key of ['A', 'a ', ' a', 'á', 'a\u0301']) expect((await s.write(collection, { kind: 'insert', key, doc: {} }))[0]).toMatchObject({ status: 'done', key })

@@ -1,19 +1,20 @@
 /** Nearest neighbours: the plugin's own search, or core's where it has none, and the API on top. */
 import { expect } from 'vitest'
 import type { Find, IndexHandle, Inlay } from '../../core/api.ts'
-import type { Hit, Key, Measure, Search, VectorIndex } from '../../core/contract.ts'
+import type { Hit, Key, Measure, Query, Search, VectorIndex } from '../../core/contract.ts'
 import { listener, model, vectorIndex } from '../../core/spec.ts'
 import { step } from '../../core/step.ts'
 import { distance, nearer } from '../../core/vectors.ts'
 import { random } from './random.ts'
 import { rule, type Need, type Rule } from './rule.ts'
-import { codeOf, keyOf, type Subject } from './subject.ts'
+import { codeOf, keyOf, many, type Subject } from './subject.ts'
 
 type Numbers = readonly number[]
 const measures: readonly Measure[] = ['cosine', 'dot', 'l2']
 const measuring = (measure: Measure): Need => ({ says: `the plugin does not measure "${measure}"`, met: (s) => s.vectors.capabilities.measures.includes(measure) })
 const dims = (n: number): Need => ({ says: `needs ${n} dimensions`, met: (s) => s.vectors.capabilities.dims >= n && (s.capabilities.limits.dims ?? Infinity) >= n })
 const approximates: Need = { says: 'the plugin searches exactly', met: (s) => s.vectors.capabilities.approximate }
+const slotPlace: Need = { says: 'the plugin keeps copies of vectors, and hits without rows', met: (s) => s.vectors.capabilities.place === 'slot' }
 const copies: Need = { says: 'vectors are searched where the outputs lie', met: (s) => s.vectors.capabilities.place === 'copy' }
 
 /** Vectors by key, in a slot and, where the plugin keeps copies, in its copy. */
@@ -116,6 +117,76 @@ export const vectors: readonly Rule[] = [
       expect((await of.search([0, 1], 4, ['b', 'é', 'a', 'B'])).map((hit) => hit.key)).toEqual(['B', 'a', 'b', 'é'])
     }, measuring(measure)),
   ]),
+  ...measures.flatMap((measure) => [
+    rule(`vectors.${measure}.scales`, `${measure} is right to 1e-5 for small and for large numbers, and for what is nearly the same`, async (s) => {
+      for (const scale of [1e-3, 1, 1000]) {
+        const of = await space(s, measure, 16), base = Object.values(spread(16, 1, 31))[0]!, r = random(32)
+        await of.put(Object.fromEntries(Array.from({ length: 20 }, (_, i) => [keyOf(i), base.map((x) => (x + (r.next() - 0.5) * (i < 10 ? 0.2 : 2)) * scale)])))
+        const found = await of.search(base.map((x) => x * scale), 20), right = new Map(of.right(base.map((x) => x * scale), 20).map((hit) => [hit.key, hit.distance]))
+        expect(found.length).toBe(20)
+        for (const hit of found) expectNear(hit.distance, right.get(hit.key)!)
+        expect([...found].sort((a, b) => a.distance - b.distance)).toEqual(found)
+      }
+    }, measuring(measure)),
+    rule(`vectors.${measure}.filtered`, `random searches by ${measure} among some rows, with k below, at and above their number, find what core's arithmetic finds`, async (s) => {
+      const of = await space(s, measure, 6), r = random(41)
+      await of.put(spread(6, 150, 42))
+      for (let i = 0; i < 15; i++) {
+        const keys = [...of.stored.keys()].filter(() => r.next() < 0.2), query = Array.from({ length: 6 }, () => r.next() * 2 - 1)
+        for (const k of [1, Math.max(1, keys.length), keys.length + 7]) expectHits(await of.search(query, k, keys), of.right(query, k, keys))
+      }
+    }, measuring(measure)),
+    rule(`vectors.${measure}.life`, `after random puts, changes and removals a search by ${measure} finds what is there`, async (s) => {
+      const of = await space(s, measure, 4), r = random(51)
+      for (let round = 0; round < 8; round++) {
+        await of.put(Object.fromEntries(Array.from({ length: 12 }, () => [keyOf(r.below(40)), Array.from({ length: 4 }, () => r.next() * 2 - 1)])))
+        const gone = [...of.stored.keys()].filter(() => r.next() < 0.15)
+        if (gone.length > 0) await of.remove(...gone)
+        const query = Array.from({ length: 4 }, () => r.next() * 2 - 1), some = [...of.stored.keys()].filter((_, i) => i % 3 === 0)
+        expectHits(await of.search(query, 100), of.right(query, 100))
+        expectHits(await of.search(query, 3, some), of.right(query, 3, some))
+      }
+    }, measuring(measure)),
+    rule(`vectors.${measure}.recall`, `an approximate search by ${measure} finds nine of the ten nearest, also among few rows`, async (s) => {
+      const of = await space(s, measure, 16, true), r = random(61), tried = { hits: 0, right: 0 }
+      await of.put(spread(16, 1500, 62))
+      for (let i = 0; i < 20; i++) {
+        const query = Array.from({ length: 16 }, () => r.next() * 2 - 1), keys = i % 2 === 0 ? undefined : [...of.stored.keys()].filter((_, n) => n % 9 === i % 9), right = of.right(query, 10, keys), found = await of.search(query, 10, keys, false)
+        expect(found.length).toBe(10)
+        tried.right += right.length
+        tried.hits += found.filter((hit) => right.some((one) => one.key === hit.key)).length
+      }
+      expect(tried.hits / tried.right).toBeGreaterThanOrEqual(0.9)
+    }, measuring(measure), approximates),
+  ]),
+  rule('vectors.slot.rows', 'hits come with their rows: the fields and outputs asked, the rev of now, filtered by the document', async (s) => {
+    const name = await s.collection(many(12, (i) => ({ i, tag: i % 2 === 0 ? 'even' : 'odd' }))), slot = await s.slot(name, { shape: { kind: 'vector', dims: 2 } }), other = await s.slot(name), index: VectorIndex = { id: `near_${slot.id}`, slot, measure: 'l2', approximate: false }
+    await s.vectors.create(index, s.ctx)
+    await s.give(slot, Object.fromEntries(Array.from({ length: 12 }, (_, i) => [keyOf(i), [Float32Array.from([i, 0])]])))
+    await s.give(other, { [keyOf(1)]: ['of one'] })
+    const rev = await s.patch(name, keyOf(1), { more: true }), search = async (query: Omit<Query, 'from'>): Promise<readonly Hit[]> => (await s.vectors.search(index, { vectors: [Float32Array.from([0, 0])], k: 3, exact: true, query: { from: name, ...query } }, s.ctx))[0]!
+    expect((await search({ fields: ['i'], slots: [other.id] })).map((hit) => [hit.key, hit.row!.doc, hit.row!.outputs?.[other.id]])).toEqual([[keyOf(0), { i: 0 }, undefined], [keyOf(1), { i: 1 }, ['of one']], [keyOf(2), { i: 2 }, undefined]])
+    expect((await search({}))[1]!.row).toMatchObject({ key: keyOf(1), rev, doc: { i: 1, tag: 'odd', more: true } })
+    if (s.capabilities.filters.includes('eq')) expect((await search({ where: { kind: 'eq', path: { at: ['tag'] }, value: 'odd' } })).map((hit) => hit.key)).toEqual([keyOf(1), keyOf(3), keyOf(5)])
+    await s.give(slot, { [keyOf(0)]: new Error('bad'), [keyOf(2)]: 'skip' })
+    expect((await search({ fields: [] })).map((hit) => hit.key)).toEqual([keyOf(1), keyOf(3), keyOf(4)])
+  }, measuring('l2'), slotPlace),
+  rule('vectors.slot.offsets', 'several vectors of one row are several hits, ties by key, then offset', async (s) => {
+    const name = await s.collection({ a: {}, b: {}, c: {} }), slot = await s.slot(name, { shape: { kind: 'vector', dims: 2 }, many: true }), index: VectorIndex = { id: `near_${slot.id}`, slot, measure: 'l2', approximate: false }, v = (x: number): Float32Array => Float32Array.from([x, 0])
+    await s.vectors.create(index, s.ctx)
+    await s.give(slot, { b: [v(1), v(0), v(1)], a: [v(1)], c: [] })
+    const search = async (k: number, where?: Query['where']): Promise<readonly unknown[]> => (await s.vectors.search(index, { vectors: [v(1)], k, exact: true, query: { from: name, slots: [], ...(where === undefined ? {} : { where }) } }, s.ctx))[0]!.map((hit) => [hit.key, hit.offset, hit.distance])
+    expect(await search(9)).toEqual([['a', 0, 0], ['b', 0, 0], ['b', 2, 0], ['b', 1, 1]])
+    expect([await search(2, { kind: 'keys', keys: ['b'] }), await search(2, { kind: 'keys', keys: ['c'] })]).toEqual([[['b', 0, 0], ['b', 2, 0]], []])
+    await s.give(slot, { b: [v(5)] })
+    expect(await search(9)).toEqual([['a', 0, 0], ['b', 0, 4]])
+  }, measuring('l2'), slotPlace),
+  rule('vectors.slot.stale', 'the output of a changed row is found until the new one is there', async (s) => {
+    const of = await space(s, 'l2', 2)
+    await of.put({ a: [0, 0], b: [5, 5] })
+    await s.patch(of.index.slot.collection, 'a', { changed: true })
+    expect((await of.search([0, 0], 2)).map((hit) => hit.key)).toEqual(['a', 'b'])
+  }, measuring('l2')),
   rule('vectors.l2.1536-dims', '1,536 dimensions', async (s) => {
     const of = await space(s, 'l2', 1536)
     await of.put(spread(1536, 20, 1))

@@ -4,14 +4,22 @@ import { memory } from '../../core/memory.ts'
 import { rowArtifacts } from '../../core/row-artifacts.ts'
 import { isDoc, setOwn } from '../../core/value.ts'
 import { memoryVectors } from '../../core/vectors.ts'
-import { all, live } from '../conformance/subject.ts'
+import { all, live, type Settings } from '../conformance/subject.ts'
 
 export interface Mutant {
   readonly fault: string
-  /** The id of the rule that fails on it. */
+  /** The id of the rule that is written against it. Others may notice it too: see killers.ts. */
   readonly kills: string
   readonly plugin: Plugin
+  readonly settings?: Partial<Settings>
+  /** Where its database is. Default: memory. */
+  readonly uri?: () => Promise<string>
+  /** The fault is an error by design: this one. Any other error than a failed assertion does not count. */
+  readonly throws?: RegExp
+  /** The fault is a call that never ends, by design. */
+  readonly hangs?: true
 }
+export type Design = Pick<Mutant, 'throws' | 'hangs'>
 /** What a fault replaces. Each function is called once per connection. */
 export interface Replaced {
   readonly data?: (next: Datalayer) => Partial<Datalayer>
@@ -32,8 +40,8 @@ export function around(name: string, { data, vectors, artifacts, connect }: Repl
     },
   }
 }
-export function mutant(fault: string, kills: string, replaced: Replaced): Mutant {
-  return { fault, kills, plugin: around('mutant', replaced) }
+export function mutant(fault: string, kills: string, replaced: Replaced, design: Design = {}): Mutant {
+  return { fault, kills, plugin: around('mutant', replaced), ...design }
 }
 
 /** Rewrites filters wherever one is given. */

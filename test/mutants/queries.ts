@@ -51,14 +51,14 @@ export const queries: readonly Mutant[] = [
       let open = 0
       return { async *find(q, ctx) { if (open >= 10) throw new Error('no cursor is free'); open++; yield* next.find(q, ctx); open-- } }
     },
-  }),
+  }, { throws: /no cursor is free/ }),
   mutant('rows that are left early keep their cursor', 'cancellation.leave.rows', {
     data: (next) => {
       let open = 0
       return { async *rows(slot, which, keys, ctx) { if (open >= 10) throw new Error('no cursor is free'); open++; yield* next.rows(slot, which, keys, ctx); open-- } }
     },
-  }),
-  mutant('a find that was never read holds a cursor', 'cancellation.leave.never-started', { data: (next) => { let open = 0; return { find(q, ctx) { if (q.limit === undefined) open++; if (open >= 40) throw new Error('no cursor is free'); return next.find(q, ctx) } } } }),
+  }, { throws: /no cursor is free/ }),
+  mutant('a find that was never read holds a cursor', 'cancellation.leave.never-started', { data: (next) => { let open = 0; return { find(q, ctx) { if (q.limit === undefined) open++; if (open >= 40) throw new Error('no cursor is free'); return next.find(q, ctx) } } } }, { throws: /no cursor is free/ }),
   mutant('a write waits until open streams end', 'cancellation.slow.writes-between', {
     data: (next) => {
       const open = new Set<object>()
@@ -67,11 +67,11 @@ export const queries: readonly Mutant[] = [
         async write(name, ops, ctx) { for (let i = 0; open.size > 0; i++) { if (i === 50) throw new Error('lock timeout'); await tick() } return next.write(name, ops, ctx) },
       }
     },
-  }),
+  }, { throws: /lock timeout/ }),
   mutant('pages are counted by offset, so removes between them lose rows', 'cancellation.slow.removes-between', { data: (next) => ({ async *find(q, ctx) { if (q.limit !== undefined || q.skip !== undefined) { yield* next.find(q, ctx); return } for (let skip = 0; ; skip += 400) { const rows = await all(next.find({ ...q, skip, limit: 400 }, ctx)); if (rows.length === 0) return; yield rows } } }) }),
-  mutant('an aborted write keeps the connection busy', 'cancellation.during.write', { data: (next) => { let stuck = false; return { async write(name, ops, ctx) { if (stuck) throw new Error('another command is in progress'); await tick(); stuck = ctx.signal.aborted; return next.write(name, ops, ctx) } } } }),
+  mutant('an aborted write keeps the connection busy', 'cancellation.during.write', { data: (next) => { let stuck = false; return { async write(name, ops, ctx) { if (stuck) throw new Error('another command is in progress'); await tick(); stuck = ctx.signal.aborted; return next.write(name, ops, ctx) } } } }, { throws: /another command is in progress/ }),
 
   mutant('find keeps what it returns', 'aliasing.returned.documents', { data: (next) => { const cache = new Map<string, readonly object[]>(); return { async *find(q, ctx) { const id = JSON.stringify(q), rows = cache.get(id) as never ?? await all(next.find(q, ctx)); cache.set(id, rows); yield rows } } } }),
   mutant('a document that was given is kept', 'aliasing.given.document', { data: (next) => { const given = new Map<string, object>(); return { async write(name, ops, ctx) { const written = await next.write(name, ops, ctx); for (const op of ops) if (op.kind === 'insert') given.set(`${name}/${op.key}`, op.doc); return written }, async *find(q, ctx) { for await (const rows of next.find(q, ctx)) yield rows.map((row) => ({ ...row, doc: (given.get(`${q.from}/${row.key}`) as never) ?? row.doc })) } } } }),
-  mutant('a document that was given is changed', 'aliasing.given.unchanged', { data: (next) => ({ write(name, ops, ctx) { for (const op of ops) if (op.kind === 'put') (op.doc as Record<string, unknown>)['_rev'] = 1; return next.write(name, ops, ctx) } }) }),
+  mutant('a document that was given is changed', 'aliasing.given.unchanged', { data: (next) => ({ write(name, ops, ctx) { for (const op of ops) if (op.kind === 'put') (op.doc as Record<string, unknown>)['_rev'] = 1; return next.write(name, ops, ctx) } }) }, { throws: /object is not extensible/ }),
 ]

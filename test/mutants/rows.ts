@@ -27,7 +27,7 @@ export const rows: readonly Mutant[] = [
   })),
   mutant('revs are its own, though it says that it takes those of core', 'rows.rev.given', oneByOne((next, name, op) => { const { as: _, ...rest } = op as Write & { as?: string }; return writeOne(next, name, rest as Write) })),
   mutant('an insert overwrites', 'rows.insert.taken', oneByOne((next, name, op) => writeOne(next, name, op.kind === 'insert' && op.key !== undefined ? { kind: 'put', key: op.key, doc: op.doc } : op))),
-  mutant('a taken key throws instead of being answered', 'rows.batch.bad-one', oneByOne(async (next, name, op) => { const w = await writeOne(next, name, op); if (w.status === 'exists') throw new Error('duplicate key'); return w })),
+  mutant('a taken key throws instead of being answered', 'rows.batch.bad-one', oneByOne(async (next, name, op) => { const w = await writeOne(next, name, op); if (w.status === 'exists') throw new Error('duplicate key'); return w }), { throws: /duplicate key/ }),
   mutant('inserts without a key share one', 'rows.insert.no-key', oneByOne((next, name, op) => writeOne(next, name, op.key === undefined ? { ...op, key: 'made' } as Write : op))),
   mutant('a put keeps fields that it does not name', 'rows.put.replaces', oneByOne(async (next, name, op) => writeOne(next, name, op.kind === 'put' ? { ...op, doc: { ...(await rowOf(next, name, op.key))?.doc, ...op.doc } } : op))),
   mutant('a patch merges nested fields', 'rows.patch.whole-fields', oneByOne(async (next, name, op) => { const old = op.kind === 'patch' ? await rowOf(next, name, op.key) : undefined; return writeOne(next, name, op.kind === 'patch' && old !== undefined ? { ...op, set: Object.fromEntries(Object.entries(op.set).map(([k, v]) => [k, merged(old.doc[k], v as Value)])) } : op) })),
@@ -106,5 +106,5 @@ export const rows: readonly Mutant[] = [
         },
       }
     },
-  }),
+  }, { throws: /deadlock detected/ }),
 ]

@@ -43,7 +43,7 @@ export const values: readonly Mutant[] = [
   mutant('long names are cut without a word', 'lifecycle.name.long', { data: (next) => { const cut = (name: string): string => name.slice(0, 63); return { create: (c, ctx) => next.create({ ...c, name: cut(c.name) }, ctx), write: (name, ops, ctx) => next.write(cut(name), ops, ctx), find: (q, ctx) => next.find({ ...q, from: cut(q.from) }, ctx) } } }),
   mutant('list forgets collections with a dot', 'lifecycle.name.dot', { data: (next) => ({ list: async (ctx) => (await next.list(ctx)).filter((c) => !c.name.includes('.')) }) }),
   mutant('drop keeps the rows', 'lifecycle.drop.rows', { data: () => ({ async drop() {} }) }),
-  mutant('drop of a missing collection throws', 'lifecycle.drop.nothing-there', { data: (next) => ({ async drop(name, ctx) { if (!(await next.list(ctx)).some((c) => c.name === name)) throw new Error('no such table'); await next.drop(name, ctx) } }) }),
+  mutant('drop of a missing collection throws', 'lifecycle.drop.nothing-there', { data: (next) => ({ async drop(name, ctx) { if (!(await next.list(ctx)).some((c) => c.name === name)) throw new Error('no such table'); await next.drop(name, ctx) } }) }, { throws: /no such table/ }),
   mutant('drop leaves the slots', 'lifecycle.drop.slots', {
     data: (next) => {
       const left = new Set<string>()
@@ -55,5 +55,5 @@ export const values: readonly Mutant[] = [
   }),
   mutant('namespaces share their collections', 'lifecycle.namespace.apart', { connect: (uri) => [uri, 'shared'] }),
   mutant('what was written is lost on closing, though it is declared durable', 'lifecycle.durable.rows', { connect: () => ['memory:', 'own'] }),
-  mutant('a second connection has its own rows', 'lifecycle.second.sees-writes', { connect: () => ['memory:', 'own'] }),
+  mutant('a second connection has its own rows', 'lifecycle.second.sees-writes', { connect: () => ['memory:', 'own'] }, { throws: /There is no collection/ }),
 ]

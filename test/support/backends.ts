@@ -1,8 +1,11 @@
 /** The backends of this run, for tests that hold on all of them. */
 import { randomBytes } from 'node:crypto'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { TestContext } from 'vitest'
 import { inlay, type Config, type Inlay } from '../../index.ts'
-import { pgliteFolder, postgresUri } from './servers.ts'
+import { mongodbUri, pgliteFolder, postgresUri } from './servers.ts'
 
 export interface Backend {
   readonly name: string
@@ -12,9 +15,17 @@ export interface Backend {
 
 export const backends: readonly Backend[] = [
   { name: 'memory', uri: () => `memory:${randomBytes(6).toString('hex')}` },
+  { name: 'DuckDB', uri: (ctx) => `duckdb:${duckdbFile(ctx)}` },
   { name: 'PGlite', uri: (ctx) => `pglite:${pgliteFolder(ctx)}` },
   { name: 'PostgreSQL', uri: postgresUri },
+  { name: 'MongoDB', uri: mongodbUri },
 ]
+
+function duckdbFile(ctx: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'inlay-duckdb-'))
+  ctx.onTestFinished(() => rmSync(folder, { recursive: true }))
+  return join(folder, 'app.duckdb')
+}
 
 /** Opens a backend in a namespace of its own; closed, and dropped, when the test ends. */
 export async function open(ctx: TestContext, backend: Backend, config: Config = {}): Promise<Inlay> {
@@ -23,8 +34,16 @@ export async function open(ctx: TestContext, backend: Backend, config: Config = 
   ctx.onTestFinished(async () => {
     await db.close({ abort: true })
     if (backend.name === 'PostgreSQL') await dropSchema(uri, namespace)
+    if (backend.name === 'MongoDB') await dropNamespace(uri, namespace)
   })
   return db
+}
+
+/** The URI names no database, so the namespace is one. */
+export async function dropNamespace(uri: string, namespace: string): Promise<void> {
+  const { MongoClient } = await import('mongodb'), client = await MongoClient.connect(uri)
+  await client.db(namespace).dropDatabase()
+  await client.close()
 }
 
 export async function dropSchema(uri: string, schema: string): Promise<void> {

@@ -1,7 +1,9 @@
-/** The end of a run, beside vitest's own report: which backends ran, what was skipped and why, and one plain line of counts for programs. */
+/** The end of a run, beside vitest's own report: which backends ran and how they conform, what was skipped and why, and one plain line of counts for programs. */
 import type { Reporter, SerializedError, TestModule, TestRunEndReason, Vitest } from 'vitest/node'
 
-/** Prints which backends ran, the reasons of skipped tests, and `N passed, N failed, N skipped` as the last line. */
+import { count as counted, matrix, type RuleMeta, type Verdict } from '../conformance/report.ts'
+
+/** Prints which backends ran, their matrix of the conformance suite, the reasons of skipped tests, and `N passed, N failed, N skipped` as the last line. */
 export class Summary implements Reporter {
   #vitest: Vitest | undefined
 
@@ -11,13 +13,18 @@ export class Summary implements Reporter {
 
   async onTestRunEnd(modules: readonly TestModule[], unhandled: readonly SerializedError[], _reason: TestRunEndReason): Promise<void> {
     const count = { passed: 0, failed: unhandled.length, skipped: 0 }
-    const skipped = new Map<string, string[]>()
+    const skipped = new Map<string, string[]>(), suite = new Map<string, Map<string, Verdict[]>>()
     for (const module of modules) {
       // A file or a group that broke outside of a test: an import, a hook.
       count.failed += [module, ...module.children.allSuites()].filter((part) => part.errors().length > 0).length
       for (const test of module.children.allTests()) {
         const result = test.result()
         if (result.state === 'pending') continue
+        const { conformance: rule } = test.meta() as { readonly conformance?: RuleMeta }
+        if (rule !== undefined) {
+          const areas = suite.get(rule.backend) ?? new Map<string, Verdict[]>(), verdicts = areas.get(rule.area) ?? []
+          suite.set(rule.backend, areas.set(rule.area, [...verdicts, rule.verdict]))
+        }
         count[result.state]++
         if (result.state !== 'skipped') continue
         const reason = result.note ?? `no reason given (test.${test.options.mode})`
@@ -25,7 +32,8 @@ export class Summary implements Reporter {
       }
     }
     await new Promise(setImmediate)     // after the default reporter, which runs at the same time
-    console.log(`\n${[...this.#backends(), ...[...skipped].flatMap(([reason, names]) => lines(reason, names))].join('\n')}`)
+    const conforms = suite.size === 0 ? [] : [`Rules of the conformance suite that hold:\n${matrix([...suite].map(([name, areas]) => ({ name, areas: Object.fromEntries([...areas].map(([area, verdicts]) => [area, counted(verdicts)])) })))}`]
+    console.log(`\n${[...this.#backends(), ...conforms, ...[...skipped].flatMap(([reason, names]) => lines(reason, names))].join('\n')}`)
     console.log(`${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`)
   }
 

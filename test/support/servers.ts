@@ -16,6 +16,8 @@ declare module 'vitest' {
     readonly postgres: Backend
     /** `at`: a tar file of a PGlite data folder, the extension `vector` created, for `loadDataDir`. */
     readonly pglite: Backend
+    /** `at`: URI of a real mongod, a replica set, that names no database. Shared by all test files: use a namespace or database of your own. */
+    readonly mongodb: Backend
   }
 }
 
@@ -23,6 +25,17 @@ declare module 'vitest' {
 export function postgresUri(ctx: TestContext): string {
   const backend = inject('postgres')
   return 'at' in backend ? backend.at : ctx.skip(`PostgreSQL: ${backend.absent}`)
+}
+
+/** The URI of the real mongod; skips the test with the reason where there is none. */
+export function mongodbUri(ctx: TestContext): string {
+  const backend = inject('mongodb')
+  return 'at' in backend ? backend.at : ctx.skip(`MongoDB: ${backend.absent}`)
+}
+
+/** The same server by its address alone, and a database on it. */
+export function directUri(uri: string, database = ''): string {
+  return `${uri.replace(/\/[^/]*$/, '')}/${database}?directConnection=true`
 }
 
 /** A new in-memory PGlite from the template, in a third of a second instead of three. The caller closes it. */

@@ -1,0 +1,123 @@
+/** Writes: one bulk for all operations, exact for each. */
+import type { Document } from 'mongodb'
+import type { Ctx, Key, Rev, Write, Written } from '../../core/contract.ts'
+import { fieldIn, Unfit } from './bson.ts'
+import { bulk, exact, exactPipeline, isTaken, type Operation } from './bulk.ts'
+import { list } from './client.ts'
+import { removeValues } from './settle.ts'
+import { isPlain, simple, type Source, type Store } from './store.ts'
+
+const rounds = 8
+
+/** `mine` is told of revs that are written by pipelines, which the change stream may give as whole replacements. */
+export async function write(store: Store, source: Source, ops: readonly Write[], mine: (rev: Rev) => void, ctx: Ctx): Promise<readonly Written[]> {
+  const { codec, server } = store.place, { driver, docBytes } = server, { keys, attached } = source.table
+  const results: (Written | undefined)[] = ops.map(() => undefined), plan: { readonly at: number; readonly id: unknown; readonly rev: unknown; readonly step: Operation }[] = []
+  const keyOf = (at: number, id: unknown): Key => ops[at]!.key ?? keys.keyOf(id)!
+  for (const [at, op] of ops.entries()) {
+    const made = op.key === undefined ? (attached ? new driver.ObjectId() : crypto.randomUUID()) : undefined, id = made ?? keys.idOf(op.key!)
+    const refuse = (reason: string): void => { results[at] = { status: 'refused', key: op.key ?? '', reason } }
+    if (id === undefined) { results[at] = op.kind === 'insert' || op.kind === 'put' ? { status: 'refused', key: op.key!, reason: `no _id is written like this key` } : { status: 'missing', key: op.key! }; continue }
+    const rev = op.kind !== 'remove' && op.as !== undefined ? store.storedRev(op.as) : store.newRev()
+    const given = op.kind === 'patch' ? op.set : op.kind === 'remove' ? {} : op.doc
+    const strange = attached ? opaqueIn(given) : undefined
+    if (strange !== undefined) { refuse(`the value under ${JSON.stringify(strange)} is one of MongoDB's that Inlay reads, but cannot write; change other fields of the document`); continue }
+    let raw: Record<string, unknown>
+    try {
+      raw = codec.encodeFields(given)
+    } catch (error) {
+      if (!(error instanceof Unfit)) throw error
+      refuse(error.message)
+      continue
+    }
+    if (!codec.fits(raw, docBytes)) { refuse(`the document has ${driver.BSON.calculateObjectSize(raw)} bytes; MongoDB holds ${docBytes} beside what Inlay keeps in it`); continue }
+    const filter: Document = { _id: id, ...('rev' in op && op.rev !== undefined ? { _rev: store.storedRev(op.rev) } : {}) }
+    plan.push({ at, id, rev, step: stepOf(op, filter, raw, rev, id) })
+    if ('updateOne' in plan.at(-1)!.step && Array.isArray((plan.at(-1)!.step as { readonly updateOne: { readonly update: unknown } }).updateOne.update)) mine(String(rev))
+  }
+
+  const claimed: typeof plan = []
+  for (let todo = plan, round = 0; todo.length > 0; round++) {
+    const { refused, errors } = await bulk(source.coll, todo.map(({ step }) => step), ctx), lost: typeof plan = [], again: typeof plan = []
+    for (const [n, of] of todo.entries()) {
+      const op = ops[of.at]!, key = keyOf(of.at, of.id), error = errors.get(n)
+      if (refused.has(n)) lost.push(of)
+      else if (error === undefined) {
+        if (op.kind === 'remove') claimed.push(of)
+        else results[of.at] = { status: 'done', key, rev: String(of.rev) }
+      } else if (isTaken(error) && op.kind === 'insert') results[of.at] = { status: 'exists', key }
+      else if (isTaken(error) && round < rounds) again.push(of)                // two upserts of one new _id at once
+      else results[of.at] = { status: 'refused', key, reason: error.message }
+    }
+    for (const [of, there] of await whichExist(store, source, lost, ctx)) {
+      const op = ops[of.at]!
+      results[of.at] = { status: there && 'rev' in op && op.rev !== undefined ? 'moved' : 'missing', key: keyOf(of.at, of.id) }
+    }
+    todo = again
+  }
+  for (const [of, status] of await removeClaimed(store, source, claimed, ctx)) {
+    if (status !== 'again') results[of.at] = { status, key: keyOf(of.at, of.id) }
+    // Another write came between claim and removal: the row is as if that one had been first.
+    else results[of.at] = (ops[of.at] as { readonly rev?: Rev }).rev === undefined ? (await write(store, source, [ops[of.at]!], mine, ctx))[0]! : { status: 'moved', key: keyOf(of.at, of.id) }
+  }
+  return results as readonly Written[]
+}
+
+function stepOf(op: Write, filter: Document, raw: Record<string, unknown>, rev: unknown, id: unknown): Operation {
+  switch (op.kind) {
+    case 'insert': return { insertOne: { document: ordered({ _id: id }, raw, { _rev: rev }) } }
+    // Whoever claimed a row may remove it. The claim is a rev, so that results in flight are refused from here on.
+    case 'remove': return exact(filter, { $set: { _rev: rev } })
+    case 'patch': {
+      const unset = op.unset.map(fieldIn)
+      if ([...Object.keys(raw), ...unset].every(isPlain)) return exact(filter, { $set: ordered(raw, { _rev: rev }), $unset: { _cur: '', ...Object.fromEntries(unset.map((name) => [name, ''])) } })
+      // Names that are no path: the fields are kept as a list.
+      const gone = ['_cur', '\u0001new', ...unset], rest = { $arrayToObject: { $filter: { input: { $objectToArray: '$$ROOT' }, cond: { $not: { $in: ['$$this.k', { $literal: gone }] } } } } }
+      return exactPipeline(filter, (_id) => [{ $replaceWith: { $mergeObjects: [rest, { $literal: raw }, { _id, _rev: rev }] } }])
+    }
+    case 'put': {
+      const kept = Object.fromEntries(['_marks', '_outputs', '_seen'].map((name) => [name, { $ifNull: [`$${name}`, '$$REMOVE'] }]))
+      const pipeline = (_id: unknown): Document[] => [{ $replaceWith: { $mergeObjects: [{ $literal: raw }, { _id, _rev: rev, ...kept }] } }]
+      return op.rev === undefined ? { updateOne: { filter, update: pipeline('$_id'), upsert: true, collation: simple } } : exactPipeline(filter, pipeline)
+    }
+  }
+}
+function ordered(...parts: readonly Record<string, unknown>[]): Document {
+  const doc: Document = {}
+  for (const part of parts) for (const name of Object.keys(part)) {
+    if (name === '__proto__') Object.defineProperty(doc, name, { value: part[name], enumerable: true, configurable: true, writable: true })
+    else doc[name] = part[name]
+  }
+  return doc
+}
+
+/** They were not done, that is certain; this only names why. */
+async function whichExist<T extends { readonly id: unknown }>(store: Store, source: Source, of: readonly T[], ctx: Ctx): Promise<readonly (readonly [T, boolean])[]> {
+  if (of.length === 0) return []
+  const there = new Set((await list(source.coll.find({ _id: { $in: of.map(({ id }) => id) } } as Document, { projection: { _id: 1 }, collation: simple, signal: ctx.signal }))).map((raw) => store.keyOf(source, raw)))
+  return of.map((o) => [o, there.has(source.table.keys.keyOf(o.id)!)])
+}
+
+interface Claimed { readonly at: number; readonly id: unknown; readonly rev: unknown }
+/** Removes claimed rows, then their values. `again`: the row moved in between. */
+async function removeClaimed<T extends Claimed>(store: Store, source: Source, claimed: readonly T[], ctx: Ctx): Promise<readonly (readonly [T, 'done' | 'missing' | 'again'])[]> {
+  if (claimed.length === 0) return []
+  const raws = await list(source.coll.find({ _id: { $in: claimed.map(({ id }) => id) } } as Document, { projection: { _rev: 1, _marks: 1 }, collation: simple, signal: ctx.signal }))
+  const { deleted } = await bulk(source.coll, claimed.map(({ id, rev }) => ({ deleteOne: { filter: { _id: id, _rev: rev } as Document, collation: simple } })), ctx)
+  const left = deleted === claimed.length ? [] : (await whichExist(store, source, claimed, ctx)).filter(([, there]) => there).map(([of]) => of)
+  const gone = claimed.filter((of) => !left.includes(of)), ids = new Set(gone.map(({ id }) => source.table.keys.keyOf(id)))
+  await removeValues(source.table.home, raws.map((raw) => ({ key: store.keyOf(source, raw), raw })).filter(({ key }) => ids.has(key)), ctx)
+  return claimed.map((of) => [of, left.includes(of) ? 'again' : deleted === 0 ? 'missing' : 'done'])
+}
+
+const tags: ReadonlySet<string> = new Set(['$oid', '$numberDecimal', '$regularExpression', '$timestamp', '$minKey', '$maxKey', '$symbol', '$code', '$dbPointer', '$undefined', '$binary'])
+/** Where a value of a user's document looks like one that Value cannot hold. */
+function opaqueIn(value: unknown, path = ''): string | undefined {
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || value instanceof Date) return undefined
+  for (const [name, v] of Object.entries(value)) {
+    if (tags.has(name) && path !== '') return path
+    const found = opaqueIn(v, path === '' ? name : `${path}.${name}`)
+    if (found !== undefined) return found
+  }
+  return undefined
+}

@@ -1,0 +1,114 @@
+/** Plugins that take over what others made and break it, and watches that say too little or too much. */
+import type { Datalayer, Doc, Key, Notice, Query, Row, Value, Write, Written } from '../../core/contract.ts'
+import { InlayError } from '../../core/errors.ts'
+import { all, live, type Foreign, type Subject } from '../conformance/subject.ts'
+import { attaching, foreignOf, type Faults } from './attaching.ts'
+import { rowOf, tick, writeOne, type Design, type Mutant } from './mutant.ts'
+
+type Replace = (next: Datalayer) => Partial<Datalayer>
+interface Made { readonly faults?: Faults; readonly data?: Replace; readonly foreign?: false; readonly as?: (subject: Subject) => Promise<Foreign> }
+function made(fault: string, kills: string, { faults = {}, data, foreign, as = foreignOf }: Made, design: Design = {}): Mutant {
+  return { fault, kills, plugin: attaching('mutant', { faults, ...(data === undefined ? {} : { data }), ...(foreign === undefined ? {} : { foreign }) }), settings: { foreign: as }, ...design }
+}
+const isAttached = (name: string): boolean => name.startsWith('attached_') || name.startsWith('users_')
+const finding = (change: (row: Row, query: Query) => Row): Replace => (next) => ({ async *find(query, ctx) { for await (const rows of next.find(query, ctx)) yield rows.map((row) => (isAttached(query.from) ? change(row, query) : row)) } })
+const asking = (change: (query: Query) => Query): Replace => (next) => ({ find: (query, ctx) => next.find(isAttached(query.from) ? change(query) : query, ctx), count: (query, ctx) => next.count(isAttached(query.from) ? change(query) : query, ctx) })
+const writing = (change: (next: Datalayer, name: string, op: Write) => Promise<Written>): Replace => (next) => ({
+  async write(name, ops, ctx) {
+    if (!isAttached(name)) return next.write(name, ops, ctx)
+    const written: Written[] = []
+    for (const op of ops) written.push(await change(next, name, op))
+    return written
+  },
+})
+const withoutRev = (op: Write): Write => { const { rev: _, ...rest } = op as Write & { rev?: string }; return rest as Write }
+const textOf = (v: Value | undefined): Value => (typeof v === 'number' ? String(v) : v ?? null)
+const narrowForeign = async (subject: Subject): Promise<Foreign> => ({ ...await foreignOf(subject), wide: false })
+const noticing = (change: (notice: Notice) => Notice): Replace => (next) => ({ async *watch(name, ctx) { for await (const notice of next.watch!(name, ctx)) yield change(notice) } })
+const keysOf = (notice: Notice, change: (keys: readonly Key[]) => readonly Key[]): Notice => ({ keys: typeof notice.keys === 'string' ? notice.keys : change(notice.keys), done: (ctx) => notice.done(ctx) })
+
+export const attachedMutants: readonly Mutant[] = [
+  { ...made('no client of another program is given', 'attached.client.given', {}), settings: {} },
+  made('numbers of columns are read as text', 'attached.create.reads', { data: finding((row) => ({ ...row, doc: { ...row.doc, n: textOf(row.doc['n']) } })) }),
+  made('rows written after a table was attached empty are not seen', 'attached.create.empty', { data: (next) => { const empty = new Set<string>(); return { async create(c, ctx) { await next.create(c, ctx); if (c.attached !== false && (await next.count({ from: c.name }, ctx)) === 0) empty.add(c.name) }, async *find(q, ctx) { if (!empty.has(q.from)) yield* next.find(q, ctx) } } } }),
+  made('attaching again forgets the outputs', 'attached.create.again', { data: (next) => ({ async create(c, ctx) { const there = (await next.list(ctx)).some((d) => d.name === c.name); if (there && c.attached !== false) { await next.drop(c.name, ctx) } await next.create(c, ctx) } }) }, { throws: /There is no slot/ }),
+  made('a table that is being attached is refused to others', 'attached.create.at-once', { data: (next) => { const busy = new Set<string>(); return { async create(c, ctx) { if (c.attached !== false && busy.has(c.name)) throw new Error('already being attached'); busy.add(c.name); await tick(); await next.create(c, ctx); busy.delete(c.name) } } } }, { throws: /already being attached/ }),
+  made('another track is ignored', 'attached.create.other-track', { data: (next) => { const first = new Map<string, 'notify' | 'none'>(); return { create: (c, ctx) => { first.set(c.name, first.get(c.name) ?? c.track); return next.create({ ...c, track: first.get(c.name)! }, ctx) } } } }),
+  made('a name of another table is taken over', 'attached.create.conflict', { data: (next) => ({ create: (c, ctx) => next.create(c, ctx).catch((error: unknown) => { if (!InlayError.is(error) || error.code !== 'CONFLICT') throw error }) }) }),
+  made('a table that is not there is made', 'attached.create.not-found', { data: (next) => ({ create: (c, ctx) => next.create(c, ctx).catch((error: unknown) => { if (!InlayError.is(error) || error.code !== 'NOT_FOUND') throw error; return next.create({ ...c, attached: false }, ctx) }) }) }),
+  made('a view is attached as if it were empty', 'attached.create.unfit', { data: (next) => ({ create: (c, ctx) => next.create(c, ctx).catch((error: unknown) => { if (!InlayError.is(error) || error.code !== 'UNSUPPORTED') throw error; return next.create({ ...c, attached: false }, ctx) }) }) }),
+  made('all attached tables are the first one', 'attached.create.apart', { data: (next) => { const names: string[] = [], first = (name: string): string => (names.includes(name) ? names[names.length - (names.length % 2 === 0 ? 2 : 1)]! : name); return { async create(c, ctx) { await next.create(c, ctx); if (c.attached !== false && !names.includes(c.name)) names.push(c.name) }, find: (q, ctx) => next.find({ ...q, from: first(q.from) }, ctx) } } }),
+  made('attaching trims the texts of others', 'attached.create.untouched', { faults: { touches: true } }),
+  made('what is installed is not said', 'attached.installs.said', { data: () => ({ installs: async () => [] }) }),
+  made('numbers as keys are ordered by their text', 'attached.find.order', { faults: { textOrder: true } }),
+  made('a scan cannot resume after a row that is gone', 'attached.find.after-gone', { data: (next) => ({ async *find(q, ctx) { if (!isAttached(q.from) || q.after === undefined || await rowOf(next, q.from, q.after) !== undefined) yield* next.find(q, ctx) } }) }),
+  made('a text that is no number is an error of the database', 'attached.find.keys', { data: (next) => ({ find(q, ctx) { if (q.where?.kind === 'keys' && q.where.keys.some((key) => !/^(\d+|k-\d+|new-\d+)$/.test(key))) throw new Error('invalid input syntax for type bigint'); return next.find(q, ctx) } }) }, { throws: /invalid input syntax/ }),
+  made('fields are ignored on attached tables', 'attached.find.fields', { data: asking((q) => { const { fields: _, ...rest } = q; return rest }) }),
+  made('text columns are compared without case', 'attached.find.filters', { data: asking((q) => (q.where?.kind === 'eq' && q.where.value === 'a' ? { ...q, where: { kind: 'in', path: q.where.path, values: ['a', 'A'] } } : q)) }),
+  made('a negation of a column wants a value', 'attached.find.filters', { data: asking((q) => (q.where?.kind === 'not' && q.where.of.kind === 'eq' ? { ...q, where: { kind: 'and', of: [q.where, { kind: 'not', of: { kind: 'null', path: q.where.of.path } }] } } : q)) }),
+  made('of joined conditions on columns the first counts', 'attached.find.random', { data: asking((q) => (q.where?.kind === 'or' || q.where?.kind === 'and' ? { ...q, where: q.where.of[0]! } : q)) }),
+  made('sorting leaves ties in any order', 'attached.find.sorted', { data: (next) => ({ async *find(q, ctx) { if (q.order === undefined) yield* next.find(q, ctx); else yield [...await all(next.find({ ...q, order: q.order.map((o) => ({ ...o, descending: !o.descending })) }, ctx))].reverse() } }) }),
+  made('attached rows are kept from the first read', 'attached.find.foreign-writes', { data: (next) => { const cache = new Map<string, readonly Row[]>(); return { async *find(q, ctx) { if (!isAttached(q.from)) { yield* next.find(q, ctx); return } const id = JSON.stringify(q); if (!cache.has(id)) cache.set(id, await all(next.find({ from: q.from }, ctx))); yield cache.get(id)! }, create: async (c, ctx) => { await next.create(c, ctx); if (c.attached !== false) cache.set(JSON.stringify({ from: c.name }), await all(next.find({ from: c.name }, ctx))) } } } }),
+  made('a patch writes the whole row', 'attached.patch.only-given', { data: writing(async (next, name, op) => (op.kind === 'patch' ? writeOne(next, name, { ...op, set: { t: null, n: null, ...op.set } as Doc }) : writeOne(next, name, op))) }),
+  made('a patch of an attached row unsets nothing', 'attached.patch.null', { data: writing((next, name, op) => writeOne(next, name, op.kind === 'patch' ? { ...op, unset: [] } : op)) }),
+  made('texts of attached rows are trimmed', 'attached.patch.values', { data: writing((next, name, op) => writeOne(next, name, op.kind === 'patch' && typeof op.set['t'] === 'string' ? { ...op, set: { ...op.set, t: op.set['t'].trim() } } : op)) }),
+  made('compare-and-set of an attached row does not compare', 'attached.patch.cas', { data: writing((next, name, op) => writeOne(next, name, withoutRev(op))) }),
+  made('a row that another program wrote is overwritten', 'attached.patch.foreign-cas', { data: writing(async (next, name, op) => { const written = await writeOne(next, name, op); return written.status === 'moved' && op.kind !== 'remove' && !Object.values((await rowOf(next, name, written.key))!.doc).includes(11) ? writeOne(next, name, withoutRev(op)) : written }) }),
+  made('compare-and-set of an attached row reads, and writes later', 'attached.patch.one-winner', { data: writing(async (next, name, op) => { if (op.kind !== 'patch' || op.rev === undefined) return writeOne(next, name, op); const row = await rowOf(next, name, op.key); await tick(); return row?.rev === op.rev ? writeOne(next, name, withoutRev(op)) : { status: 'moved', key: op.key } }) }),
+  made('a put leaves what it does not name', 'attached.put.replaces', { as: narrowForeign, data: writing(async (next, name, op) => (op.kind === 'put' && await rowOf(next, name, op.key) !== undefined ? writeOne(next, name, { kind: 'patch', key: op.key, set: op.doc, unset: [], ...(op.rev === undefined ? {} : { rev: op.rev }) }) : writeOne(next, name, op))) }),
+  made('an insert overwrites the row of another program', 'attached.insert.key', { data: writing((next, name, op) => writeOne(next, name, op.kind === 'insert' && op.key !== undefined ? { kind: 'put', key: op.key, doc: op.doc } : op)) }),
+  made('a key is made up for a table that makes none', 'attached.insert.no-key', { data: writing((next, name, op) => writeOne(next, name, op.kind === 'insert' && op.key === undefined ? { ...op, key: `${Math.floor(Math.random() * 1e9)}` } : op)) }),
+  made('a row without key fails the batch', 'attached.insert.no-key', { data: (next) => ({ async write(name, ops, ctx) { const written = await next.write(name, ops, ctx); if (written.some((w) => w.status === 'refused' && w.key === '')) throw new Error('null value in column "id"'); return written } }) }, { throws: /null value in column/ }),
+  made('a removed row stays in the table of the others', 'attached.remove.row', { data: (next) => { const gone = new Set<string>(); return { async write(name, ops, ctx) { if (!isAttached(name)) return next.write(name, ops, ctx); for (const op of ops) if (op.kind === 'remove') gone.add(op.key); return next.write(name, ops, ctx).then((written) => Promise.all(written.map(async (w, i) => { if (ops[i]!.kind === 'remove' && w.status === 'done') await next.write(name, [{ kind: 'insert', key: w.key, doc: {} }], ctx); return w }))) }, async *find(q, ctx) { for await (const rows of next.find(q, ctx)) yield rows.filter((row) => !gone.has(row.key)) } } } }),
+  made('fields that the table will not hold are dropped without a word', 'attached.refuse.wide', { faults: { silent: true } }),
+  made('a field that the table does not have is dropped without a word', 'attached.refuse.field', { faults: { silent: true } }),
+  made('a key that is no number is written as zero', 'attached.refuse.key', { data: writing((next, name, op) => writeOne(next, name, op).then((w) => (w.status === 'refused' ? { ...w, status: 'done' } : w))) }),
+  made('the answer of a write has another rev than its row', 'attached.rev.own-write', { data: writing(async (next, name, op) => { const w = await writeOne(next, name, op); return w.rev === undefined ? w : { ...w, rev: `${w.rev}x` } }) }),
+  made("others' changes leave the rev", 'attached.rev.foreign-write', { data: finding((row) => ({ ...row, rev: 'always this' })) }),
+  made("others' changes of own collections leave the rev", 'attached.own.foreign-rev', { data: (next) => ({ async *find(q, ctx) { for await (const rows of next.find(q, ctx)) yield rows.map((row) => ({ ...row, rev: `${String(row.doc['t'])} ${String(row.doc['n'])}` })) } }) }),
+  made('outputs of attached rows are settled under the text of their key as a number', 'attached.slots.chain', { data: (next) => ({ async *rows(slot, ...rest) { for await (const rows of next.rows(slot, ...rest)) yield rows.map((row) => (isAttached(slot.collection) ? { ...row, key: row.key.replace(/^k-0*(?=\d)/, '') } : row)) } }) }),
+  made('a change by another program does not make an output stale', 'attached.slots.foreign-change', { data: (next) => ({ async *rows(slot, which, ...rest) { for await (const rows of next.rows(slot, which, ...rest)) yield which === 'stale' ? rows.filter((row) => row.mark === undefined) : rows } }) }),
+  made('a change that the model does not read loses the hash of the mark', 'attached.slots.unrelated', { data: (next) => ({ async *rows(slot, ...rest) { for await (const rows of next.rows(slot, ...rest)) yield rows.map((row) => (row.mark === undefined ? row : { ...row, mark: { ...row.mark, hash: '' } })) } }) }),
+  made('outputs of rows that others removed are counted for ever', 'attached.slots.foreign-remove', { data: (next) => ({ async tally(slot, ctx) { const t = await next.tally(slot, ctx); return t.rows === 4 ? { ...t, orphaned: 1 } : t } }) }),
+  made('chunks of a removed row stay', 'attached.slots.remove', { data: (next) => { const removed: Key[] = []; return { async write(name, ops, ctx) { for (const op of ops) if (op.kind === 'remove') removed.push(op.key); return next.write(name, ops, ctx) }, async *find(q, ctx) { yield* next.find(q, ctx); if (q.from.startsWith('s_') && removed.length > 0) yield removed.map((key) => ({ key: `${key}#0`, rev: 'r', doc: { source: key, value: 1, offset: 0 } })) } } } }),
+  made('vectors beside attached rows are read as doubles', 'attached.slots.shapes', { data: finding((row) => ({ ...row, outputs: Object.fromEntries(Object.entries(row.outputs ?? {}).map(([id, values]) => [id, values.map((v) => (v instanceof Float32Array ? Float64Array.from(v) : v))])) })) }),
+  made('drop leaves its trigger', 'attached.drop.leaves', { faults: { leaves: true } }),
+  made('drop deletes the rows of the others', 'attached.drop.leaves', { faults: { dropsRows: true } }),
+  made('a table stays bound to its first name', 'attached.drop.other-name', { data: (next) => { const names = new Map<string, string>(); return { async create(c, ctx) { if (c.attached !== false && (names.get(c.attached) ?? c.name) !== c.name) throw new Error('the table is attached already'); if (c.attached !== false) names.set(c.attached, c.name); await next.create(c, ctx) } } } }, { throws: /attached already/ }),
+  made('what was attached is forgotten with the connection', 'attached.reopen.kept', { data: (next) => { const own = new Set<string>(); return { create: (c, ctx) => { own.add(c.name); return next.create(c, ctx) }, list: async (ctx) => (await next.list(ctx)).filter((c) => c.attached === false || own.has(c.name)) } } }),
+  made('list does not say what is read only', 'attached.read-only.said', { data: (next) => ({ list: async (ctx) => (await next.list(ctx)).map((c) => { const { readOnly: _, ...rest } = c; return rest }) }) }),
+  made('outputs of attached rows get lost when the row is read with them', 'attached.api.listener', { data: finding((row, q) => (q.slots === undefined || q.slots.length === 0 ? row : { ...row, outputs: {} })) }),
+  made('an update of an attached row sets its other columns to null', 'attached.api.writes', { data: writing(async (next, name, op) => (op.kind === 'patch' ? writeOne(next, name, { ...op, set: { t: null, n: null, ...op.set } as Doc }) : writeOne(next, name, op))) }),
+  made('pages of an attached table go by the text of the key', 'attached.api.queries', { faults: { textOrder: true } }),
+  made('a name of another table is said to be attached, and shows the first one', 'attached.api.refused', { data: (next) => ({ create: (c, ctx) => next.create(c, ctx).catch((error: unknown) => { if (!InlayError.is(error) || error.code !== 'CONFLICT') throw error }) }) }),
+
+  made('it says that it reports, and has no watch', 'notices.given.watch', { data: () => ({ watch: undefined as never }) }),
+  made('the first notice comes with the first change', 'notices.first.at-once', { faults: { noFirst: true } }),
+  made('what was written while nobody watched is not told', 'notices.first.missed', { data: (next) => { let watching = 0; const missed = new Set<Key>(); return { async write(name, ops, ctx) { if (watching === 0) for (const op of ops) missed.add(op.key ?? ''); return next.write(name, ops, ctx) }, async *watch(name, ctx) { watching++; try { for await (const n of next.watch!(name, ctx)) yield keysOf(n, (keys) => keys.filter((key) => !missed.has(key))) } finally { watching-- } } } } }),
+  made("Inlay's own writes are not reported", 'notices.own.every-kind', { faults: { deaf: true } }),
+  made('removes are not reported', 'notices.own.every-kind', { data: (next) => { const gone = new Set<Key>(); return { async write(name, ops, ctx) { for (const op of ops) if (op.kind === 'remove') gone.add(op.key); return next.write(name, ops, ctx) }, async *watch(name, ctx) { for await (const n of next.watch!(name, ctx)) yield keysOf(n, (keys) => keys.filter((key) => !gone.has(key))) } } } }),
+  made('a write of equal content is not reported', 'notices.own.equal-content', { data: (next) => { const same = new Set<Key>(); return { async write(name, ops, ctx) { for (const op of ops) if (op.kind === 'put' && JSON.stringify((await rowOf(next, name, op.key))?.doc) === JSON.stringify(op.doc)) same.add(op.key); return next.write(name, ops, ctx) }, async *watch(name, ctx) { for await (const n of next.watch!(name, ctx)) yield keysOf(n, (keys) => keys.filter((key) => !same.has(key))) } } } }),
+  made('a notice has 100 keys at most, and the others are lost', 'notices.own.batch', { data: noticing((n) => keysOf(n, (keys) => keys.slice(0, 100))) }),
+  made('keys of notices are joined by commas', 'notices.own.hard-keys', { data: noticing((n) => keysOf(n, (keys) => keys.join().split(','))) }),
+  made('keys of notices are normalised', 'notices.own.hard-keys', { data: noticing((n) => keysOf(n, (keys) => keys.map((key) => key.normalize('NFC')))) }),
+  made('settles are reported', 'notices.own.settles', { faults: { feedback: true } }),
+  made('a write beside a settle is taken for the settle', 'notices.own.settle-beside-write', { data: (next) => { const settled = new Set<Key>(); let quiet = false; return { async settle(slot, outcomes, ctx) { if (quiet) for (const o of outcomes) settled.add(o.key); quiet = true; return next.settle(slot, outcomes, ctx) }, async *watch(name, ctx) { for await (const n of next.watch!(name, ctx)) yield keysOf(n, (keys) => keys.filter((key) => !settled.has(key))) } } } }),
+  made('of several watchers one is told', 'notices.watchers.all', { faults: { firstWatcherOnly: true } }),
+  made('the watcher of another connection is not told', 'notices.watchers.second', { faults: { firstWatcherOnly: true } }),
+  made('watchers are told of all collections', 'notices.watchers.collections', { faults: { mergesCollections: true } }),
+  made('what was told is taken for done', 'notices.done.again', { faults: { forgetsUndone: true } }),
+  made('a notice cannot be done after a later one', 'notices.done.late', { data: (next) => { let last = 0, n = 0; return { async *watch(name, ctx) { for await (const notice of next.watch!(name, ctx)) { const own = ++n; yield { keys: notice.keys, async done(c) { if (own < last) throw new Error('the token is older than the last one'); last = own; await notice.done(c) } } } } } } }, { throws: /older than the last/ }),
+  made('a watch does not hear its signal', 'notices.end.abort', { data: (next) => ({ watch: (name) => next.watch!(name, live) }) }),
+  made('a watch that is left holds its stream', 'notices.end.leave', { data: (next) => { let open = 0; return { async *watch(name, ctx) { if (open >= 12) throw new Error('too many change streams'); open++; yield* next.watch!(name, ctx); if (ctx.signal.aborted) open-- } } } }, { throws: /too many change streams/ }),
+  made('a collection that is watched cannot be dropped', 'notices.end.many', { data: (next) => { let open = 0; return { async drop(name, ctx) { if (open > 0) throw new Error('the collection is being watched'); await next.drop(name, ctx) }, async *watch(name, ctx) { open++; try { yield* next.watch!(name, ctx) } finally { open-- } } } } }, { throws: /being watched/ }),
+  made('what was not done is forgotten with the connection', 'notices.reopen.missed', { faults: { losesRestart: true } }),
+  made("others' writes are not reported, though it says so", 'notices.foreign.every-kind', { faults: { noNews: true } }),
+  made("others' writes of attached tables are not reported", 'notices.foreign.every-kind', { faults: { ownOnly: true } }),
+  made('rows that others changed are told and not offered', 'notices.foreign.offered', { data: (next) => ({ async *rows(slot, which, ...rest) { for await (const rows of next.rows(slot, which, ...rest)) yield which === 'stale' ? rows.filter((row) => row.mark === undefined) : rows } }) }),
+  made("others' changes never get a rev", 'notices.foreign.rev-first', { foreign: false, faults: { neverStamps: true } }),
+  made("others' changes are told before they have their rev", 'notices.foreign.rev-first', { foreign: false, faults: { stampsLate: true } }),
+  made('a settle of what others wrote is told as a change', 'notices.foreign.no-feedback', { faults: { feedback: true } }),
+  made('what others wrote while nobody watched is not stamped', 'notices.foreign.missed', { foreign: false, faults: { neverStamps: true } }),
+  made("under a burst others' writes are lost", 'notices.foreign.burst', { foreign: false, faults: { neverStamps: true } }),
+  made('rows of a table that is not tracked are not compared', 'notices.foreign.track-none', { data: (next) => ({ rows: (slot, which, keys, ctx) => next.rows(slot, which === 'all' ? 'stale' : which, keys, ctx), async *find(q, ctx) { yield* next.find(q, ctx) } }), foreign: false }),
+]
