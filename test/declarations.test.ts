@@ -170,7 +170,7 @@ describe.each(backends)('$name', (backend) => {
 })
 
 it('PostgreSQL: numbers of another program are numbers, whatever their scale', async (ctx) => {
-  const uri = backends[2]!.uri(ctx), namespace = `numbers_${crypto.randomUUID().slice(0, 8)}`, { default: pg } = await import('pg'), client = new pg.Client(uri)
+  const uri = backends.find((b) => b.name === 'PostgreSQL')!.uri(ctx), namespace = `numbers_${crypto.randomUUID().slice(0, 8)}`, { default: pg } = await import('pg'), client = new pg.Client(uri)
   await using db = await inlay({ data: uri, namespace, config: false })
   const docs = db.collection<{ price: unknown }>('docs')
   await docs.insert({ _id: 'ours', price: 12n })

@@ -1,5 +1,6 @@
 /** A program that knows nothing of Inlay and writes the same rows by the driver of the database, alone and in transactions. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { ClientSession } from 'mongodb'
 import { Client } from 'pg'
 import type { random } from '../conformance/random.ts'
 import { collection, type Doc } from './listeners.ts'
@@ -60,7 +61,7 @@ async function mongodb(uri: string, namespace: string, { r, keys, some, doc }: M
   await client.connect()
   type Row = { _id: string } & Record<string, unknown>
   const rows = client.db(namespace).collection<Row>(collection), deleted: Row[] = []
-  const change = async (session?: import('mongodb').ClientSession): Promise<number> => {
+  const change = async (session?: ClientSession): Promise<number> => {
     const key = r.pick(keys), of = session === undefined ? {} : { session }
     switch (r.below(10)) {
       case 0: {
