@@ -57,7 +57,7 @@ function mutated({ from, to }: Pick<Fault, 'from' | 'to'>, edited: () => void): 
     },
   }
 }
-const run = (ctx: TestContext, kills: string, plugin: Plugin): ReturnType<typeof end> => end(ruleOf(kills), { plugin, uri: () => postgresUri(ctx), settings: { foreign: postgresForeign } })
+const run = (ctx: TestContext, kills: string, plugin: Plugin): ReturnType<typeof end> => end(ruleOf(kills), { plugin, uri: async () => postgresUri(ctx), settings: { foreign: postgresForeign } })
 
 describe('a mutant of PostgreSQL is noticed', () => {
   for (const of of faults) {
