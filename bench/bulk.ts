@@ -41,7 +41,44 @@ async function postgresValues(): Promise<Opponent> {
   }
 }
 
-const opponents: Readonly<Record<string, () => Promise<Opponent>>> = { postgres, 'postgres-values': postgresValues }
+async function mongodb(): Promise<Opponent> {
+  const { startMongodb } = await import('../test/support/mongodb-server.ts'), { MongoClient } = await import('mongodb'), server = await startMongodb(), client = await MongoClient.connect(server.url), namespace = `bench_${process.pid}`
+  return {
+    uri: server.url, namespace, what: 'insertMany of 500',
+    async insert(all) {
+      const rows = client.db('plain').collection<Doc & { _id: string }>('docs')
+      for (let i = 0; i < all.length; i += 500) await rows.insertMany(all.slice(i, i + 500), { ordered: false })
+    },
+    async clear() { await client.db('plain').dropDatabase(); await client.db(namespace).dropDatabase() },
+    async close() { await client.close(); await server.stop() },
+  }
+}
+
+async function duckdb(): Promise<Opponent> {
+  const { DuckDBInstance } = await import('@duckdb/node-api'), { mkdtempSync, rmSync } = await import('node:fs'), { join } = await import('node:path'), { tmpdir } = await import('node:os')
+  const folder = mkdtempSync(join(tmpdir(), 'inlay-bench-'))
+  let round = 0
+  return {
+    get uri() { return `duckdb:${folder}/ours${round}.duckdb` }, namespace: 'bench', what: 'the appender of (text, JSON) with a key',
+    async insert(all) {
+      const instance = await DuckDBInstance.create(`${folder}/plain${round}.duckdb`), connection = await instance.connect()
+      await connection.run('create table docs (_id varchar primary key, doc json not null)')
+      const appender = await connection.createAppender('docs')
+      for (const { _id, ...doc } of all) {
+        appender.appendVarchar(_id)
+        appender.appendVarchar(JSON.stringify(doc))
+        appender.endRow()
+      }
+      appender.closeSync()
+      connection.closeSync()
+      instance.closeSync()
+    },
+    async clear() { round++ },
+    async close() { rmSync(folder, { recursive: true }) },
+  }
+}
+
+const opponents: Readonly<Record<string, () => Promise<Opponent>>> = { postgres, 'postgres-values': postgresValues, mongodb, duckdb }
 const opponent = await opponents[backend]!()
 const ratios: number[] = [], ourRates: number[] = [], theirRates: number[] = []
 for (let round = 1; round <= rounds; round++) {

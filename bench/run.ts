@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
+import { startMongodb } from '../test/support/mongodb-server.ts'
 import { startPostgres } from '../test/support/postgres-server.ts'
 
 const quick = process.argv.includes('--quick')
@@ -14,13 +15,24 @@ const cases: readonly (readonly string[])[] = [
   ['backfill.ts', 'postgres', quick ? '5000' : '100000'],
   ['backfill.ts', 'pglite', quick ? '5000' : '100000'],
   ['backfill.ts', 'plain', quick ? '5000' : '100000'],
+  ['bulk.ts', 'postgres', quick ? '5000' : '50000'],
+  ['bulk.ts', 'postgres-values', quick ? '5000' : '50000'],
+  ['bulk.ts', 'mongodb', quick ? '5000' : '50000'],
+  ['bulk.ts', 'duckdb', quick ? '5000' : '50000'],
+  ['stale.ts', 'postgres', quick ? '20000' : '1000000'],
+  ['stale.ts', 'duckdb::memory:', quick ? '20000' : '1000000'],
+  ['stale.ts', 'mongodb', quick ? '20000' : '1000000'],
+  ['follow.ts', 'postgres', quick ? '20' : '200'],
+  ['follow.ts', 'mongodb', quick ? '20' : '200'],
   ['search.ts', quick ? '5000' : '50000'],
 ]
-const server = process.env['INLAY_TEST_POSTGRES_URL'] === undefined ? await startPostgres() : undefined
+const server = process.env['INLAY_TEST_POSTGRES_URL'] === undefined ? await startPostgres() : undefined, mongodb = process.env['INLAY_TEST_MONGODB_URL'] === undefined ? await startMongodb() : undefined
+const urls = { postgres: process.env['INLAY_TEST_POSTGRES_URL'] ?? server!.url, mongodb: process.env['INLAY_TEST_MONGODB_URL'] ?? mongodb!.url }
 const results: Record<string, unknown>[] = []
 try {
-  for (const [file, ...args] of cases) {
-    const out = execFileSync(process.execPath, [new URL(file!, import.meta.url).pathname, ...args], { encoding: 'utf8', env: { ...process.env, INLAY_TEST_POSTGRES_URL: process.env['INLAY_TEST_POSTGRES_URL'] ?? server!.url }, stdio: ['ignore', 'pipe', 'inherit'] })
+  for (const [file, ...given] of cases) {
+    const args = file === 'stale.ts' || file === 'follow.ts' ? given.map((arg) => urls[arg as keyof typeof urls] ?? arg) : given
+    const out = execFileSync(process.execPath, [new URL(file!, import.meta.url).pathname, ...args], { encoding: 'utf8', env: { ...process.env, INLAY_TEST_POSTGRES_URL: urls.postgres }, stdio: ['ignore', 'pipe', 'inherit'] })
     const result = JSON.parse(out.trim().split('\n').at(-1)!) as Record<string, unknown>
     results.push(result)
     const { case: name, ...figures } = result
@@ -28,6 +40,7 @@ try {
   }
 } finally {
   await server?.stop()
+  await mongodb?.stop()
 }
 mkdirSync(new URL('out/', import.meta.url), { recursive: true })
 writeFileSync(new URL('out/results.json', import.meta.url), `${JSON.stringify({ node: process.version, cores: cpus().length, memoryGB: Math.round(totalmem() / 2 ** 30), quick, results }, null, 2)}\n`)

@@ -11,12 +11,13 @@ import { InlayError, messageOf, quote } from './errors.ts'
 import { Find } from './find.ts'
 import type { Outputs } from './listeners.ts'
 import { isOutage } from './reconcile.ts'
-import { race } from './guard.ts'
 import { Rate } from './rate.ts'
 import { applyUpdate, parseUpdate } from './update.ts'
 import { copyAsked, copyIn, has, isDoc, same, Unstorable } from './value.ts'
 
 const chunkRows = 500
+/** Where nothing is computed of them. */
+const plainChunkRows = 2000
 const chunkBytes = 16 * 1024 * 1024
 const attempts = 100
 const longestPauseMs = 20
@@ -151,11 +152,12 @@ export class Collection {
     }
     try {
       let bytes = 0
+      const most = this.#core.listeners.of(this.name).length === 0 ? plainChunkRows : chunkRows
       for await (const doc of stoppable(docs, ctx)) {
         index++
         chunk.push(doc)
         bytes += doc.doc === undefined ? 0 : weightOf(doc.doc)
-        if (chunk.length < chunkRows && bytes < chunkBytes) continue
+        if (chunk.length < most && bytes < chunkBytes) continue
         await flush()
         bytes = 0
       }
@@ -431,18 +433,25 @@ function withIds(error: unknown, ids: readonly string[]): unknown {
 function isAsync(value: unknown): value is AsyncIterable<unknown> {
   return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
 }
-/** Ends when the signal says so, also while the source makes it wait. */
-async function* stoppable<T>(source: AsyncIterable<T>, ctx: Ctx): AsyncIterable<T> {
+/** Ends when the signal says so, also while the source makes it wait. One listener for the whole of it: one for each document would cost more than the document. */
+async function* stoppable<T>(source: AsyncIterable<T>, { signal }: Ctx): AsyncIterable<T> {
   const iterator = source[Symbol.asyncIterator]()
+  let stop = (): void => {}
+  const stopped = (): void => stop()
+  signal.addEventListener('abort', stopped)
   try {
-    for (;;) {
-      const next = await race(iterator.next(), ctx).catch((error: unknown) => { if (ctx.signal.aborted) return undefined; throw error })
-      if (next === undefined || next.done === true || ctx.signal.aborted) return
+    while (!signal.aborted) {
+      const next = await new Promise<IteratorResult<T> | undefined>((resolve, reject) => {
+        stop = () => resolve(undefined)
+        iterator.next().then(resolve, reject)
+      }).catch((error: unknown) => { if (signal.aborted) return undefined; throw error })
+      if (next === undefined || next.done === true || signal.aborted) return
       yield next.value
     }
   } finally {
+    signal.removeEventListener('abort', stopped)
     const left = iterator.return?.()
-    if (ctx.signal.aborted) left?.catch(() => {})
+    if (signal.aborted) left?.catch(() => {})
     else await left
   }
 }

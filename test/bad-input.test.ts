@@ -175,7 +175,7 @@ describe.each(backends)('$name', (backend) => {
     const stop = new AbortController()
     async function* endless(): AsyncGenerator<{ n: number }> {
       for (let n = 0; ; n++) {
-        if (n === 1200) stop.abort(new Error('long enough'))
+        if (n === 4200) stop.abort(new Error('long enough'))
         yield { n }
       }
     }

@@ -147,12 +147,12 @@ describe.each(backends)('$name', (backend) => {
   it('says after how many rows the source of an insert failed', async (ctx) => {
     const docs = (await open(ctx, backend)).collection<Docs>('docs')
     async function* failing(): AsyncGenerator<Docs> {
-      for (let n = 0; n < 700; n++) yield { text: String(n) }
+      for (let n = 0; n < 2700; n++) yield { text: String(n) }
       await sleep(1)
       throw new Error('the file ended early')
     }
     const error = await docs.insert(failing()).catch((e: InlayError) => e) as InlayError
-    expect([error.code, (error.details['ids'] as readonly string[]).length, await docs.find().count()]).toEqual(['INVALID_ARGUMENT', 500, 500])
+    expect([error.code, (error.details['ids'] as readonly string[]).length, await docs.find().count()]).toEqual(['INVALID_ARGUMENT', 2000, 2000])
     expect(error.message).toContain('the file ended early')
   })
 
