@@ -334,7 +334,7 @@ export class Collection {
           const made = await make(doc)
           if ('refused' in made) { total.refused.push({ ...made.refused, id: row.key }); continue }
           const write = writeOf(row, doc, made.doc, attached ? undefined : content, whole)
-          if (write !== undefined) writes.push(write)
+          if (write !== undefined) writes.push(this.#fenced(write, row))
         } catch (error) {
           total.refused.push({ ...faultOf(error), id: row.key })
         }
@@ -355,6 +355,11 @@ export class Collection {
       this.#core.background(async (ctx) => { await this.#computed(background, ctx, () => this.#core.listeners.changed(this.name, background, ctx)) })
     }
     return total
+  }
+
+  /** Where others' writes give no rev by themselves, the document that was read goes along, so that none of them is overwritten. */
+  #fenced<W extends Write>(write: W, row: Row): W {
+    return this.#core.data.capabilities.foreign ? write : { ...write, was: row.doc }
   }
 
   /** Gives matching rows in chunks to `work`, which returns the keys to look at again. */
@@ -388,8 +393,8 @@ export class Collection {
     return this.#core.call(options.signal, async (ctx) => {
       const total = emptyChanged()
       await this.#open(ctx)
-      await this.#each('keys', rows, ctx, async (seen) => {
-        const written = await this.#core.data.write(this.name, seen.map(({ row }): Write => ({ kind: 'remove', key: row.key, rev: row.rev })), ctx)
+      await this.#each(this.#core.data.capabilities.foreign ? 'keys' : 'documents', rows, ctx, async (seen) => {
+        const written = await this.#core.data.write(this.name, seen.map(({ row }): Write => this.#fenced({ kind: 'remove', key: row.key, rev: row.rev }, row)), ctx)
         total.ids.push(...written.flatMap((w) => (w.status === 'done' ? [w.key] : [])))
         return written.flatMap((w) => (w.status === 'moved' ? [w.key] : []))
       }).catch((error: unknown) => { throw withIds(error, total.ids) })

@@ -111,14 +111,16 @@ export interface Row {
 }
 
 /** With `rev`, an operation is a compare-and-set. A patch replaces whole top-level fields and keeps the others as they are. `as` is the rev that a plugin with
- *  `givenRevs` gives the row, a new UUID; core sets it, so that after a lost answer the row tells whose write it holds. */
+ *  `givenRevs` gives the row, a new UUID; core sets it, so that after a lost answer the row tells whose write it holds. `was` is the document that was read under
+ *  `rev`; core gives it where `capabilities.foreign` is false: a write of another program may not have given the row its new rev yet, and the operation is done only
+ *  where the row still holds that document. */
 export type Write =
   /** Without key, the database makes one. */
   | { readonly kind: 'insert'; readonly key?: Key; readonly doc: Doc; readonly as?: Rev }
-  | { readonly kind: 'put'; readonly key: Key; readonly doc: Doc; readonly rev?: Rev; readonly as?: Rev }
-  | { readonly kind: 'patch'; readonly key: Key; readonly set: Doc; readonly unset: readonly string[]; readonly rev?: Rev; readonly as?: Rev }
+  | { readonly kind: 'put'; readonly key: Key; readonly doc: Doc; readonly rev?: Rev; readonly was?: Doc; readonly as?: Rev }
+  | { readonly kind: 'patch'; readonly key: Key; readonly set: Doc; readonly unset: readonly string[]; readonly rev?: Rev; readonly was?: Doc; readonly as?: Rev }
   /** The row, and the outputs of that row. */
-  | { readonly kind: 'remove'; readonly key: Key; readonly rev?: Rev }
+  | { readonly kind: 'remove'; readonly key: Key; readonly rev?: Rev; readonly was?: Doc }
 /** `exists`: an insert found its key taken. `moved`: the row is there with another rev. `refused`: the database will not hold it; `reason` says why.
  *  `unknown` is core's alone: the answer was lost, and nothing tells whether it was done: others have written the row since, or its key was to be made. */
 export interface Written {

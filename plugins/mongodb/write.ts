@@ -1,7 +1,8 @@
 /** Writes: one bulk for all operations, exact for each. */
 import type { Document } from 'mongodb'
-import type { Ctx, Key, Rev, Write, Written } from '../../core/contract.ts'
-import { fieldIn, Unfit } from './bson.ts'
+import type { Ctx, Doc, Key, Rev, Value, Write, Written } from '../../core/contract.ts'
+import { same, setOwn } from '../../core/value.ts'
+import { fieldIn, ours, Unfit } from './bson.ts'
 import { bulk, exact, exactPipeline, isTaken, type Operation } from './bulk.ts'
 import { list } from './client.ts'
 import { removeValues } from './settle.ts'
@@ -12,7 +13,20 @@ const rounds = 8
 /** `mine` is told of revs that are written by pipelines, which the change stream may give as whole replacements. */
 export async function write(store: Store, source: Source, ops: readonly Write[], mine: (rev: Rev) => void, ctx: Ctx): Promise<readonly Written[]> {
   const { codec, server } = store.place, { driver, docBytes } = server, { keys, attached } = source.table
-  const results: (Written | undefined)[] = ops.map(() => undefined), plan: { readonly at: number; readonly id: unknown; readonly rev: unknown; readonly step: Operation }[] = []
+  const results: (Written | undefined)[] = ops.map(() => undefined), plan: { readonly at: number; readonly id: unknown; readonly rev: unknown; readonly step: Operation; readonly was?: Document; readonly plain?: Operation }[] = []
+  /** That the document is the one that was read. A schema compares each field as a whole, whatever its name; values that are read only are left out. */
+  const unchanged = (was: Doc): Document | undefined => {
+    let raw: Record<string, unknown>
+    try {
+      raw = codec.encodeFields(was)
+    } catch (error) {
+      if (error instanceof Unfit) return undefined                          // read, but not written by Inlay
+      throw error
+    }
+    const names = Object.keys(raw), properties: Document = Object.fromEntries(['_id', ...ours].map((name) => [name, {}]))
+    for (const [i, [name, value]] of Object.entries(was).entries()) setOwn(properties as Record<string, Value>, names[i]!, (attached && opaqueIn({ [name]: value }) !== undefined ? {} : { enum: [raw[names[i]!]] }) as never)
+    return { $jsonSchema: { ...(names.length === 0 ? {} : { required: names }), properties, additionalProperties: false } }
+  }
   const keyOf = (at: number, id: unknown): Key => ops[at]!.key ?? keys.keyOf(id)!
   for (const [at, op] of ops.entries()) {
     const made = op.key === undefined ? (attached ? new driver.ObjectId() : crypto.randomUUID()) : undefined, id = made ?? keys.idOf(op.key!)
@@ -32,7 +46,8 @@ export async function write(store: Store, source: Source, ops: readonly Write[],
     }
     if (!codec.fits(raw, docBytes)) { refuse(`the document has ${driver.BSON.calculateObjectSize(raw)} bytes; MongoDB holds ${docBytes} beside what Inlay keeps in it`); continue }
     const filter: Document = { _id: id, ...('rev' in op && op.rev !== undefined ? { _rev: store.storedRev(op.rev) } : {}) }
-    plan.push({ at, id, rev, step: stepOf(op, filter, raw, rev, id) })
+    const was = 'was' in op && op.was !== undefined ? unchanged(op.was) : undefined
+    plan.push({ at, id, rev, step: stepOf(op, { ...filter, ...was }, raw, rev, id), ...(was === undefined ? {} : { was, plain: stepOf(op, filter, raw, rev, id) }) })
     if ('updateOne' in plan.at(-1)!.step && Array.isArray((plan.at(-1)!.step as { readonly updateOne: { readonly update: unknown } }).updateOne.update)) mine(String(rev))
   }
 
@@ -51,6 +66,8 @@ export async function write(store: Store, source: Source, ops: readonly Write[],
     }
     for (const [of, there] of await whichExist(store, source, lost, ctx)) {
       const op = ops[of.at]!
+      // Some values cannot be compared in the form in which they are read: where the document is the same to Inlay, its rev decides.
+      if (there && of.plain !== undefined && await holds(store, source, of.id, op as never, ctx)) { again.push({ at: of.at, id: of.id, rev: of.rev, step: of.plain }); continue }
       results[of.at] = { status: there && 'rev' in op && op.rev !== undefined ? 'moved' : 'missing', key: keyOf(of.at, of.id) }
     }
     todo = again
@@ -61,6 +78,11 @@ export async function write(store: Store, source: Source, ops: readonly Write[],
     else results[of.at] = (ops[of.at] as { readonly rev?: Rev }).rev === undefined ? (await write(store, source, [ops[of.at]!], mine, ctx))[0]! : { status: 'moved', key: keyOf(of.at, of.id) }
   }
   return results as readonly Written[]
+}
+
+async function holds(store: Store, source: Source, id: unknown, { rev, was }: { readonly rev?: Rev; readonly was: Doc }, ctx: Ctx): Promise<boolean> {
+  const [raw] = await list(source.coll.find({ _id: id } as Document, { collation: simple, signal: ctx.signal }))
+  return raw !== undefined && String(raw['_rev']) === rev && same(store.docOf(source, raw), was)
 }
 
 function stepOf(op: Write, filter: Document, raw: Record<string, unknown>, rev: unknown, id: unknown): Operation {
@@ -98,12 +120,12 @@ async function whichExist<T extends { readonly id: unknown }>(store: Store, sour
   return of.map((o) => [o, there.has(source.table.keys.keyOf(o.id)!)])
 }
 
-interface Claimed { readonly at: number; readonly id: unknown; readonly rev: unknown }
+interface Claimed { readonly at: number; readonly id: unknown; readonly rev: unknown; readonly was?: Document }
 /** Removes claimed rows, then their values. `again`: the row moved in between. */
 async function removeClaimed<T extends Claimed>(store: Store, source: Source, claimed: readonly T[], ctx: Ctx): Promise<readonly (readonly [T, 'done' | 'missing' | 'again'])[]> {
   if (claimed.length === 0) return []
   const raws = await list(source.coll.find({ _id: { $in: claimed.map(({ id }) => id) } } as Document, { projection: { _rev: 1, _marks: 1 }, collation: simple, signal: ctx.signal }))
-  const { deleted } = await bulk(source.coll, claimed.map(({ id, rev }) => ({ deleteOne: { filter: { _id: id, _rev: rev } as Document, collation: simple } })), ctx)
+  const { deleted } = await bulk(source.coll, claimed.map(({ id, rev, was }) => ({ deleteOne: { filter: { _id: id, _rev: rev, ...was } as Document, collation: simple } })), ctx)
   const left = deleted === claimed.length ? [] : (await whichExist(store, source, claimed, ctx)).filter(([, there]) => there).map(([of]) => of)
   const gone = claimed.filter((of) => !left.includes(of)), ids = new Set(gone.map(({ id }) => source.table.keys.keyOf(id)))
   await removeValues(source.table.home, raws.map((raw) => ({ key: store.keyOf(source, raw), raw })).filter(({ key }) => ids.has(key)), ctx)
