@@ -212,6 +212,8 @@ export interface ListenerHealth {
   readonly index: number
   /** The first ten failed rows, with the reason; see `ListenerHandle.failures` for all. */
   readonly failures: readonly Failure[]
+  /** Why nothing can be said of it: what it lies on is gone, or is not what it was. */
+  readonly blocked?: string
 }
 /** A row whose output could not be computed. */
 export interface Failure {
@@ -333,6 +335,8 @@ export interface Config {
   /** Plugin objects, package names or paths. */
   readonly plugins?: readonly (string | Plugin)[]
   readonly middleware?: readonly Middleware[]
+  /** Options of collections by name, above all what they are attached to: `{ users: { attach: 'public.users' } }`. They hold for `components` too. */
+  readonly collections?: Readonly<Record<string, CollectionOptions<object>>>
   /** Added when the database is opened with `inlay`, without computing anything. */
   readonly components?: readonly Spec<unknown>[]
   /** Replaces parts: `(c) => c.register(tokens.VectorSearch, { useValue: mine })`. */

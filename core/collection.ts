@@ -6,8 +6,8 @@ import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { foldBy } from './collections.ts'
 import type { Core } from './core.ts'
 import { externalise, writeContent } from './content.ts'
-import type { Ctx, Doc, Key, Row, Value, Write } from './contract.ts'
-import { InlayError, messageOf, quote } from './errors.ts'
+import type { Ctx, Doc, Key, Row, Value, Write, Written } from './contract.ts'
+import { checkOptions, InlayError, messageOf, quote } from './errors.ts'
 import { Find } from './find.ts'
 import type { Outputs } from './listeners.ts'
 import { isOutage } from './reconcile.ts'
@@ -49,9 +49,11 @@ export class Collection {
     this.#core = core
     this.#schema = options.schema
     const { fold, attach, track } = options, { valid = 0, seed = 0 } = fold ?? {}
+    checkOptions(options, ['schema', 'fold', 'attach', 'track'], `collection(${quote(name)}, …)`)
     if (!(valid >= 0 && valid <= 1) || !Number.isInteger(seed)) throw new InlayError('INVALID_ARGUMENT', `The fold of ${quote(name)} is { valid: ${quote(valid)}, seed: ${quote(seed)} }; a share from 0 to 1 and a whole number are expected.`)
     if (attach !== undefined && (typeof attach !== 'string' || attach === '' || attach.includes('\0'))) throw new InlayError('INVALID_ARGUMENT', `The collection ${quote(name)} is to be attached to ${quote(attach)}; the name of a table, collection or file is expected.`)
     if (track !== undefined && track !== 'notify' && track !== 'none') throw new InlayError('INVALID_ARGUMENT', `track of the collection ${quote(name)} is ${quote(track)}; "notify" or "none" is expected.`)
+    if (fold !== undefined && attach !== undefined) throw new InlayError('INVALID_ARGUMENT', `The collection ${quote(name)} is attached, and has fold: there it is computed when rows are read, the same in every process, and cannot be chosen. Leave "fold" out.`)
     if (track !== undefined && attach === undefined) throw new InlayError('INVALID_ARGUMENT', `The collection ${quote(name)} has track, which goes with attach. Give { attach, track }, or neither.`)
     core.collections.declare(name, { ...(fold === undefined ? {} : { fold: foldBy(fold) }), ...(attach === undefined ? {} : { attach }), ...(track === undefined ? {} : { track }) })
   }
@@ -279,7 +281,14 @@ export class Collection {
       }
     }
     await writeContent(this.#core.artifacts, content, ctx)
-    const written = inserts.length === 0 ? [] : await this.#core.data.write(this.name, inserts.map(({ key, doc }): Write => ({ kind: 'insert', doc, ...(key === undefined ? {} : { key }) })), ctx)
+    const write = (): Promise<readonly Written[]> => this.#core.data.write(this.name, inserts.map(({ key, doc }): Write => ({ kind: 'insert', doc, ...(key === undefined ? {} : { key }) })), ctx)
+    const written = inserts.length === 0 ? [] : await write().catch(async (error: unknown) => {
+      // Another process has removed the collection: nothing was written.
+      if (!InlayError.is(error) || error.code !== 'NOT_FOUND') throw error
+      await this.#core.reopen(ctx)
+      await this.#open(ctx)
+      return write()
+    })
     const inserted: Inserted[] = []
     for (const [i, { status, key, rev, reason }] of written.entries()) {
       const { index, key: asked, doc } = inserts[i]!, id = asked === undefined ? {} : { id: asked }

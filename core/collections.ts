@@ -26,6 +26,8 @@ export class Collections {
   readonly #declared = new Map<string, Declared>()
   readonly #opened = new Map<string, Promise<Collection>>()
   readonly #attached = new Set<string>()
+  /** Attached ones that were removed here: an old handle is not to make one of Inlay's own. */
+  readonly #removed = new Set<string>()
 
   constructor(data: Datalayer, shared: Ctx) {
     this.#data = data
@@ -33,6 +35,7 @@ export class Collections {
   }
 
   declare(name: string, declared: Declared): void {
+    this.#removed.delete(name)
     const before = this.#declared.get(name)
     if (declared.attach !== undefined && (declared.attach !== before?.attach || declared.track !== before.track)) this.#opened.delete(name)
     // A handle without options takes away nothing that another one said.
@@ -43,7 +46,8 @@ export class Collections {
     return [...this.#declared].filter(([, { attach }]) => attach !== undefined)
   }
   foldOf(name: string): (key: Key) => Fold {
-    return this.#declared.get(name)?.fold ?? foldBy()
+    // Of what is attached it is not stored: every process must compute the same.
+    return (this.#attached.has(name) ? undefined : this.#declared.get(name)?.fold) ?? foldBy()
   }
   /** Somebody else's, as far as this process has seen: it opens a collection before it reads it. */
   attached(name: string): boolean {
@@ -61,6 +65,7 @@ export class Collections {
     return race(opened, ctx)
   }
   async #open(name: string): Promise<Collection> {
+    if (this.#removed.has(name)) throw new InlayError('NOT_FOUND', `The collection ${quote(name)}, which was attached, was removed. Attach it again with db.collection().`)
     const declared = this.#declared.get(name), opened = declared?.attach === undefined ? await this.#own(name) : await this.#attach(name, declared.attach, declared.track)
     this.note([opened])
     return opened
@@ -101,7 +106,7 @@ export class Collections {
       return
     }
     this.#opened.delete(name)
-    this.#attached.delete(name)
+    if (this.#attached.delete(name)) this.#removed.add(name)
     const { attach: _, track: __, ...rest } = this.#declared.get(name) ?? {}
     this.#declared.set(name, rest)
   }

@@ -25,6 +25,7 @@ const keys: Readonly<Record<string, { readonly is: (value: unknown) => boolean; 
   outputs: { is: (v) => v === 'inline' || v === 'worker', expected: '"inline" or "worker"', env: true },
   plugins: { is: Array.isArray, expected: 'a list' },
   middleware: { is: Array.isArray, expected: 'a list' },
+  collections: { is: isObject, expected: 'an object: { users: { attach: "public.users" } }' },
   components: { is: Array.isArray, expected: 'a list' },
   container: { is: (v) => typeof v === 'function', expected: 'a function' },
   log: { is: isObject, expected: 'an object with functions debug, info, warn, error' },

@@ -96,6 +96,14 @@ export class Declarations {
       return { target, serving: removed ? null : (before.serving ?? null) as unknown as Doc | null, active: spec.active ?? true, obsolete: [...new Set([...before.obsolete ?? [], ...abandoned])], chunk: spec.maxChunkSize ?? null }
     })
     await this.core.refresh(ctx)
+    const broken = this.core.listeners.get(spec.name)?.target.broken
+    if (broken === undefined) return
+    // What never was is not left behind.
+    if (there === undefined) {
+      await this.core.components.remove('listener', spec.name, ctx)
+      await this.core.refresh(ctx)
+    }
+    throw broken
   }
 
   /** Same name, other selection; or a path that is taken. */
@@ -187,7 +195,7 @@ export class Declarations {
     const switched = new Set<string>(), waiting = listeners.all().filter((l) => l.serving !== l.target || l.state.serving !== null || l.state.obsolete.length > 0)
     if (waiting.length === 0) return
     for (const l of waiting) {
-      if (l.state.serving === null) continue
+      if (l.state.serving === null || l.target.broken !== undefined) continue
       // A chain is complete from its beginning: before that, rows that upstream has not reached do not count yet.
       if (l.upstream.some((up) => listeners.get(up)!.state.serving !== null && !switched.has(up))) continue
       const { missing, stale, failed } = await data.tally(l.target.slot, ctx), before = await data.tally(l.serving.slot, ctx)

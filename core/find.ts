@@ -132,7 +132,7 @@ export class Find {
       const lines = [`${this.#collection} in ${this.#core.server}`]
       if (like !== undefined) {
         const { index, total, settled } = await this.#core.indexes.describe(like.index, ctx), { place } = this.#core.vectors.capabilities
-        const where = place === 'slot' ? 'where the outputs lie' : 'in the copy of this process'
+        const where = place === 'slot' ? 'where the outputs lie' : 'in a copy of the vectors'
         lines.push(`  nearest ${like.n} by ${index.measure}, exact, ${where}, ${like.before ? 'then filter' : pushed.length + residual.length === 0 ? 'no filter' : 'among matching rows'}`)
         if (settled < total) lines.push(`  unfinished: ${settled} of ${total} rows have a vector`)
       }
@@ -233,7 +233,7 @@ export class Find {
     const asked = where === undefined ? [] : parseFilter(where, (path) => this.#output(path)), attached = this.#core.collections.attached(this.#collection)
     const conjuncts = attached ? withoutFold(asked) : asked
     const { where: filter, residual, pushed } = split(conjuncts, data.capabilities, (slot) => filterable.has(slot))
-    const slots = only === undefined || residual.some((c) => c.reads.includes('_outputs')) ? listeners.of(this.#collection).map((l) => l.serving.slot.id) : []
+    const slots = only === undefined || residual.some((c) => c.reads.includes('_outputs')) ? listeners.of(this.#collection).flatMap((l) => (l.serving.broken === undefined ? [l.serving.slot.id] : [])) : []
     let order = sort === undefined ? undefined : parseSort(sort)
     if (order !== undefined && (order.length === 0 || (order[0]!.path.join('.') === '_id' && !order[0]!.descending))) order = undefined
     const sorts = order !== undefined && data.capabilities.order && order.every(({ path }) => path[0] !== '_outputs' && !(attached && path[0] === '_fold'))
@@ -254,6 +254,7 @@ export class Find {
   #output(path: readonly string[]): Path | undefined {
     if (path.length < 3) return undefined
     const listener = this.#core.listeners.byPath(this.#collection, path)
+    if (listener?.serving.broken !== undefined) throw new InlayError('NOT_FOUND', `The outputs ${quote(path.join('.'))} cannot be read: ${listener.serving.broken.message}`)
     if (listener !== undefined) return { slot: listener.serving.slot.id, at: path.slice(3) }
     const known = this.#core.listeners.of(this.#collection).map((l) => `_outputs.${l.spec.label}.${l.spec.model}`)
     throw new InlayError('NOT_FOUND', `No listener on ${quote(this.#collection)} gives ${quote(path.join('.'))}. ${known.length === 0 ? 'It has no listeners: add one.' : `Known: ${known.join(', ')}.`}`)

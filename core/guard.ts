@@ -130,7 +130,7 @@ export function guardData(next: Datalayer, guard: Guard): Datalayer {
           for (const row of page) rows.set(row.key, row)
         }
       }
-      return at.map((op) => landed(op, rows.get(op.key!), givenRevs))
+      return at.map((op) => landed(op, rows.get(op.key!), givenRevs, attached.has(collection)))
     }
     const known = await look(ops), open = ops.filter((_, i) => known[i] === undefined)
     if (open.length === 0) return known as readonly Written[]
@@ -208,18 +208,20 @@ function query(of: Query, after: Key | undefined): Query {
 }
 
 /** What became of an operation whose answer was lost, by the row that is there now; undefined: it was not done, or may be repeated. */
-function landed(op: Write, row: Row | undefined, givenRevs: boolean): Written | undefined {
+function landed(op: Write, row: Row | undefined, givenRevs: boolean, attached: boolean): Written | undefined {
   const key = op.key!
   if (op.kind === 'remove') return row === undefined ? { status: 'done', key } : undefined
   if (row === undefined) return undefined
   // Where revs are not given, content that is as it was to be is taken for ours.
-  const mine = givenRevs ? row.rev === op.as : row.rev !== ('rev' in op ? op.rev : undefined) && holds(op, row.doc)
+  const mine = givenRevs ? row.rev === op.as : row.rev !== ('rev' in op ? op.rev : undefined) && holds(op, row.doc, attached)
   if (mine) return { status: 'done', key, rev: row.rev }
   if (op.kind === 'insert') return { status: 'exists', key }
   return op.rev === undefined || op.rev === row.rev ? undefined : { status: 'unknown', key }
 }
 
-function holds(op: Exclude<Write, { readonly kind: 'remove' }>, doc: Doc): boolean {
+function holds(op: Exclude<Write, { readonly kind: 'remove' }>, doc: Doc, attached: boolean): boolean {
+  // A table has its key and its defaults beside what was given, and null for nothing.
+  if (attached) return Object.entries(op.kind === 'patch' ? op.set : op.doc).every(([field, value]) => same(doc[field] ?? null, value)) && (op.kind !== 'patch' || op.unset.every((field) => (doc[field] ?? null) === null))
   return op.kind === 'patch' ? same({ ...doc, ...op.set }, doc) && op.unset.every((field) => !Object.hasOwn(doc, field)) : same(doc, op.doc)
 }
 

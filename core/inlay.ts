@@ -6,7 +6,7 @@ import { resolveConfig, type Resolved } from './config.ts'
 import type { Ctx, DataCapabilities } from './contract.ts'
 import { Life } from './core.ts'
 import { Declarations } from './declarations.ts'
-import { InlayError, quote } from './errors.ts'
+import { checkOptions, InlayError, quote } from './errors.ts'
 import type { Find } from './find.ts'
 import { storedIndex } from './indexes.ts'
 import { isRemoved, upstreamOf, type ListenerState, type StoredListener } from './listeners.ts'
@@ -50,11 +50,16 @@ class Inlay {
   /** Declares the config's components, opens what is stored, and says what waits. */
   async start(ctx: Ctx): Promise<void> {
     await this.core.components.open(ctx)
+    for (const [name, options] of Object.entries(this.#config.collections ?? {})) this.collection(name, options)
     for (const spec of this.#config.components ?? []) this.declarations.learn(spec)
     await this.core.refresh(ctx)
     for (const spec of this.#config.components ?? []) await this.#declare(spec, ctx)
     for (const l of this.core.listeners.all()) {
       if (!l.state.active) continue
+      if (l.target.broken !== undefined) {
+        this.core.log.warn?.(`The listener ${quote(l.name)} is blocked: ${l.target.broken.message} Mend that, or remove the listener.`)
+        continue
+      }
       const { missing, stale } = await this.core.data.tally(l.target.slot, ctx)
       if (missing + stale > 0) this.core.log.warn?.(`The listener ${quote(l.name)} has ${missing + stale} ${missing + stale === 1 ? 'row' : 'rows'} to compute: db.add() it, or db.verify({ repair: true }).`)
     }
@@ -83,6 +88,8 @@ class Inlay {
   }
 
   async #declare(spec: Spec<unknown>, ctx: Ctx, identity?: string): Promise<unknown> {
+    const { kind, name } = (spec as Partial<Spec<unknown>> | null) ?? {}
+    if (!['model', 'listener', 'index'].includes(kind as string) || typeof name !== 'string') throw new InlayError('INVALID_ARGUMENT', `${quote(spec)} is no component: give what model(), listener() or vectorIndex() makes.`)
     const version = await this.declarations.declare(spec, ctx, identity)
     return spec.kind === 'model' ? this.#modelHandle(spec as ModelSpec, version!) : spec.kind === 'listener' ? this.#listenerHandle(spec.name) : this.#indexHandle(spec.name)
   }
@@ -230,6 +237,7 @@ class Inlay {
   }
 
   async verify(options: VerifyOptions = {}): Promise<Health> {
+    checkOptions(options, ['repair', 'deep', 'removeArtifacts', 'graceMs', 'signal', 'onProgress', 'wait'], 'verify()')
     return this.core.call(options.signal, async (ctx) => {
       const components = await this.core.refresh(ctx)
       const health = await verify(this.core, components, options, ctx).catch(async (error: unknown) => {
@@ -247,6 +255,7 @@ class Inlay {
 
   async work(options: WorkOptions = {}): Promise<WorkStatus> {
     const { signal, listeners, onStatus } = options
+    checkOptions(options, ['signal', 'listeners', 'onStatus'], 'work()')
     if (listeners !== undefined && (!Array.isArray(listeners) || listeners.some((name) => typeof name !== 'string'))) throw new InlayError('INVALID_ARGUMENT', `listeners of work() is ${quote(listeners)}; a list of names is expected.`)
     if (onStatus !== undefined && typeof onStatus !== 'function') throw new InlayError('INVALID_ARGUMENT', `onStatus of work() is ${quote(onStatus)}; a function is expected.`)
     return this.core.call(undefined, async (ctx) => {

@@ -4,7 +4,7 @@ import type { Component } from './components.ts'
 import { byContent, hydrate } from './content.ts'
 import type { ArtifactStore, Ctx, Datalayer, Doc, Key, Model, Row, Slot, Value } from './contract.ts'
 import { decode, hashOf, pick, sha256 } from './encoding.ts'
-import { messageOf, quote } from './errors.ts'
+import { InlayError, messageOf, quote } from './errors.ts'
 import { evaluate, parseFilter, split, type Conjunct } from './match.ts'
 import { identityOf, missingSteps, predictChecked, runnable, shapeOf, type ModelParts, type Runnable, type StoredModel } from './model.ts'
 import { isOutage, outcomesOf, reconcile, type ReconcileOptions, type Run, type Work } from './reconcile.ts'
@@ -45,6 +45,8 @@ export interface Generation {
   /** What computes it; absent where this process cannot, `reason` says why. */
   readonly work?: Work
   readonly reason?: string
+  /** Its slot cannot be opened: what it lies on is gone, or is not what it was. */
+  readonly broken?: InlayError
 }
 export interface Listener {
   readonly name: string
@@ -174,7 +176,13 @@ export class Listeners {
     }
     let filters = this.#opened.get(slot.id)
     if (filters === undefined) {
-      filters = (await data.openSlot(slot, ctx)).filters
+      try {
+        filters = (await data.openSlot(slot, ctx)).filters
+      } catch (error) {
+        // One listener that cannot be is not to take the others with it.
+        if (!InlayError.is(error) || isOutage(error)) throw error
+        return { version, slot, filters: false, reason: error.message, broken: error }
+      }
       this.#opened.set(slot.id, filters)
     }
     const missing = stored === undefined ? [] : missingSteps(stored, functions)
@@ -222,8 +230,8 @@ export class Listeners {
   /** The generations that are kept up to date: what is read, and what it shall become. */
   generations(listener: Listener): readonly Generation[] {
     if (!listener.state.active) return []
-    const live = new Set(this.all().flatMap((l) => [l.serving.slot.id, l.target.slot.id]))
-    return (listener.serving === listener.target ? [listener.target] : [listener.serving, listener.target]).filter((g) => g.slot.upstream.every((id) => live.has(id)))
+    const live = new Set(this.all().flatMap((l) => [l.serving, l.target].flatMap((g) => (g.broken === undefined ? [g.slot.id] : []))))
+    return (listener.serving === listener.target ? [listener.target] : [listener.serving, listener.target]).filter((g) => g.broken === undefined && g.slot.upstream.every((id) => live.has(id)))
   }
 
   /** Says once that outputs are pending because this process cannot compute them. */

@@ -4,6 +4,7 @@ import { withoutFold } from './collections.ts'
 import type { Core } from './core.ts'
 import type { Ctx } from './contract.ts'
 import { decode, hashOf } from './encoding.ts'
+import { InlayError } from './errors.ts'
 import { storedIndex, type StoredIndex } from './indexes.ts'
 import { slotId, upstreamOf, type StoredListener } from './listeners.ts'
 import { parseFilter, split } from './match.ts'
@@ -41,7 +42,12 @@ async function planAttached({ data, collections }: Core, steps: PlanStep[], ctx:
     const there = listed.find((c) => c.name === name), collection = { name, attached: attach!, track: track ?? there?.track ?? 'none' } as const
     if (there?.attached === collection.attached && there.track === collection.track) continue
     steps.push({ what: `attach ${name} to ${attach}`, why: there === undefined ? `it is new; keys and columns stay as they are${collection.track === 'none' ? ', and writes of others are found by verify' : ''}` : `track: "${there.track}" becomes "${collection.track}"` })
-    for (const statement of await data.installs?.(collection, ctx) ?? []) steps.push({ what: statement, why: collection.track === 'notify' ? 'installed for track: "notify"' : 'needed for outputs' })
+    const installs = await data.installs?.(collection, ctx).catch((error: unknown) => {
+      if (!InlayError.is(error) || (error.code !== 'NOT_FOUND' && error.code !== 'UNSUPPORTED')) throw error
+      steps[steps.length - 1] = { what: `attach ${name} to ${attach}`, why: `it cannot be done: ${error.message}` }
+      return []
+    })
+    for (const statement of installs ?? []) steps.push({ what: statement, why: collection.track === 'notify' ? 'installed for track: "notify"' : 'needed for outputs' })
   }
 }
 
@@ -76,6 +82,10 @@ async function planListener(planner: Planner, spec: ListenerSpec, steps: PlanSte
   const upstream = upstreamOf(stored).map((up) => core.listeners.get(up)?.target.slot.id ?? 'new')
   const target = slotId(stored.collection, spec.name, upstream.length === 0 ? stored.identity : [stored.identity, ...upstream].join(' '))
   if (there?.target.slot.id === target) {
+    if (there.target.broken !== undefined) {
+      steps.push({ what: `compute ${spec.name}`, why: `it cannot be done: ${there.target.broken.message}` })
+      return
+    }
     const { missing, stale } = await core.data.tally(there.target.slot, ctx)
     if (missing + stale > 0) steps.push({ what: `compute ${spec.name}`, why: [missing > 0 ? `${missing} have no output` : '', stale > 0 ? `${stale} changed since theirs was made` : ''].filter((t) => t !== '').join(', '), rows: missing + stale })
     return

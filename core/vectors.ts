@@ -88,7 +88,12 @@ export class Copies {
       write: async (collection, ops, ctx) => {
         const written = await data.write(collection, ops, ctx)
         const gone = ops.flatMap((op, i) => (op.kind === 'remove' && written[i]!.status === 'done' ? [op.key] : []))
-        if (gone.length > 0) for (const index of on((i) => i.slot.collection === collection)) await this.#vectors.remove(index.id, gone, ctx)
+        if (gone.length > 0) {
+          for (const index of on((i) => i.slot.collection === collection)) {
+            for (const key of gone) this.#fed.get(index.id)?.hashes.delete(key)
+            await this.#vectors.remove(index.id, gone, ctx)
+          }
+        }
         return written
       },
       settle: async (slot, outcomes, ctx) => {
@@ -96,7 +101,9 @@ export class Copies {
         const moved = outcomes.filter((o) => o.kind !== 'same' && !refused.has(o.key))
         for (const index of on((i) => i.slot.id === slot.id)) {
           await this.#vectors.remove(index.id, moved.map((o) => o.key), ctx)
-          for (const o of moved) if (o.kind === 'values') this.#fed.get(index.id)?.hashes.set(o.key, o.hash)
+          const hashes = this.#fed.get(index.id)?.hashes
+          for (const o of moved) if (o.kind === 'values') hashes?.set(o.key, o.hash)
+          else hashes?.delete(o.key)
           await this.#vectors.put(index.id, moved.flatMap((o) => (o.kind === 'values' ? itemsOf(o.key, o.values) : [])), ctx)
         }
         return [...refused]
@@ -117,7 +124,13 @@ export class Copies {
   async ensure(data: Datalayer, index: VectorIndex, ctx: Ctx): Promise<void> {
     const { epoch } = await this.#vectors.create(index, ctx)
     const there = this.#fed.get(index.id)
-    if (there?.feeding !== undefined) return there.feeding
+    if (there?.feeding !== undefined) {
+      // Whoever began it may have been stopped; who waits was not.
+      return there.feeding.catch((error: unknown) => {
+        if (ctx.signal.aborted || !InlayError.is(error) || (error.code !== 'ABORTED' && error.code !== 'TIMEOUT')) throw error
+        return this.ensure(data, index, ctx)
+      })
+    }
     if (there !== undefined && there.epoch === epoch && Date.now() - there.at < refreshMs) return
     // Registered before it reads, so that what is settled meanwhile is passed on too.
     const again = there?.epoch === epoch, hashes = again ? there.hashes : new Map<Key, string>()

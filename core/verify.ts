@@ -20,7 +20,7 @@ export async function verify(core: Core, components: readonly Component[], optio
     if (!listener.state.active) continue
     const health = await check(core, listener, options.deep === true, ctx)
     found.push(health)
-    if (options.repair !== true) continue
+    if (options.repair !== true || health.blocked !== undefined) continue
     for (const generation of core.listeners.generations(listener)) {
       repaired.pruned += await core.data.prune(generation.slot, 'all', ctx)
       const run = await core.listeners.run(listener, generation, ctx, { which: options.deep === true ? 'all' : 'stale', onRows: (r) => rate.report(r.done + r.same + r.skipped + r.failed, undefined, r.failed) })
@@ -36,14 +36,15 @@ export async function verify(core: Core, components: readonly Component[], optio
   const sum = (of: (health: ListenerHealth) => number): number => found.reduce((total, health) => total + of(health), 0)
   const [missing, stale, orphaned, failed] = [sum((h) => h.missing), sum((h) => h.stale), sum((h) => h.orphaned), sum((h) => h.failed)]
   return {
-    ok: missing + stale + orphaned + failed + sum((h) => h.index) + artifacts.missing === 0,
+    ok: missing + stale + orphaned + failed + sum((h) => h.index) + artifacts.missing === 0 && found.every((h) => h.blocked === undefined),
     rows: sum((h) => h.rows), missing, stale, orphaned, failed,
     artifacts: { missing: artifacts.missing, unreferenced: artifacts.unreferenced }, listeners: found, repaired,
   }
 }
 
 async function check(core: Core, listener: Listener, deep: boolean, ctx: Ctx): Promise<ListenerHealth> {
-  const { data } = core, { slot, work } = listener.target
+  const { data } = core, { slot, work, broken } = listener.target
+  if (broken !== undefined) return { name: listener.name, rows: 0, missing: 0, stale: 0, failed: 0, orphaned: 0, failures: [], index: 0, blocked: broken.message }
   const tally = await data.tally(slot, ctx)
   let differing = 0
   if (deep && work !== undefined) {

@@ -20,6 +20,14 @@ const statusShare = 20
 
 /** What is to be looked at in one collection. */
 interface Todo { keys: Set<Key>; scan: 'stale' | 'all' | undefined; readonly done: Notice['done'][] }
+interface Loop {
+  todo: Todo
+  wake: () => void
+  /** All rows were to be compared, and not every listener could be here: the place in the feed is not given up, so that another worker is told too. */
+  owes: boolean
+  readonly end: AbortController
+  running: Promise<unknown>
+}
 
 export class Worker {
   readonly #core: Core
@@ -29,7 +37,7 @@ export class Worker {
   /** Ends the work between two batches. */
   readonly #stop: AbortSignal
   readonly #switchOver: (ctx: Ctx) => Promise<void>
-  readonly #loops = new Map<string, { readonly todo: Todo; wake: () => void; readonly end: AbortController; readonly running: Promise<unknown> }>()
+  readonly #loops = new Map<string, Loop>()
   readonly #total = { done: 0, failed: 0 }
 
   constructor(core: Core, options: WorkOptions, stop: AbortSignal, switchOver: (ctx: Ctx) => Promise<void>) {
@@ -93,7 +101,7 @@ export class Worker {
 
   #start(collection: string, ctx: Ctx): void {
     const end = new AbortController(), todo: Todo = { keys: new Set(), scan: 'stale', done: [] }
-    const loop = { todo, wake: () => {}, end, running: Promise.resolve() as Promise<unknown> }
+    const loop: Loop = { todo, wake: () => {}, owes: false, end, running: Promise.resolve() }
     this.#loops.set(collection, loop)
     loop.running = Promise.all([this.#watch(collection, { signal: AbortSignal.any([ctx.signal, this.#stop, end.signal]) }), this.#loop(collection, loop, ctx)])
   }
@@ -123,9 +131,9 @@ export class Worker {
     }
   }
 
-  async #loop(collection: string, loop: { todo: Todo; wake: () => void; readonly end: AbortController }, ctx: Ctx): Promise<void> {
+  async #loop(collection: string, loop: Loop, ctx: Ctx): Promise<void> {
     const told = this.#core.data.watch !== undefined && this.#core.data.capabilities.notices !== 'none', over = AbortSignal.any([this.#stop, loop.end.signal])
-    let failures = 0, scanned = performance.now()
+    let failures = 0, away = 0, retry: NodeJS.Timeout | undefined, scanned = performance.now()
     while (!over.aborted) {
       const { todo } = loop
       if (todo.keys.size === 0 && todo.scan === undefined) {
@@ -140,10 +148,15 @@ export class Worker {
       loop.todo = { keys: new Set(), scan: undefined, done: [] }
       try {
         if (todo.scan !== undefined) scanned = performance.now()
-        await this.#work(collection, todo, over, ctx)
-        if (over.aborted) return
-        for (const done of todo.done) await done(ctx)
+        const { complete, waiting } = await this.#work(collection, todo, over, ctx)
+        if (over.aborted) break
+        if (todo.scan === 'all') loop.owes = !complete
+        if (!loop.owes) for (const done of todo.done) await done(ctx)
         failures = 0
+        // What a model that is away left is looked at again, more and more rarely; the others do not wait for it.
+        away = waiting ? away + 1 : 0
+        clearTimeout(retry)
+        if (waiting) retry = setTimeout(() => { loop.todo.scan ??= 'stale'; loop.wake() }, backoff(away))
       } catch (error) {
         if (ctx.signal.aborted) return
         if (InlayError.is(error) && error.code === 'NOT_FOUND') await this.#core.reopen(ctx).catch(() => {})
@@ -154,21 +167,26 @@ export class Worker {
         await pause(backoff(failures++), over)
       }
     }
+    clearTimeout(retry)
   }
 
-  /** One pass over the listeners of a collection, upstream first. */
-  async #work(collection: string, { keys, scan }: Todo, stop: AbortSignal, ctx: Ctx): Promise<void> {
-    const { listeners, data } = this.#core
-    let away: unknown
-    for (const listener of this.#listeners().filter((l) => l.spec.collection === collection)) {
-      for (const generation of this.#able(listener)) {
+  /** One pass over the listeners of a collection, upstream first. `complete`: every one of them was looked at, whole where all rows were to be compared. `waiting`: a model was away. */
+  async #work(collection: string, { keys, scan }: Todo, stop: AbortSignal, ctx: Ctx): Promise<{ readonly complete: boolean; readonly waiting: boolean }> {
+    const { listeners, data } = this.#core, all = listeners.of(collection).filter((l) => l.state.active), ours = new Set(this.#listeners())
+    let complete = true, waiting = false
+    for (const listener of all) {
+      const able = ours.has(listener) ? this.#able(listener) : []
+      if (able.length < (listener.serving === listener.target ? 1 : 2)) complete = false
+      for (const generation of able) {
         const { slot } = generation
-        if (stop.aborted) return
-        if (!this.#leases.holdsAny(slot.id)) continue
-        const mine = scan === undefined ? [...keys].filter((key) => this.#leases.holds(slot.id, key)) : 'all'
+        if (stop.aborted) return { complete: false, waiting }
+        // Changes that gave no rev are nowhere else to be found again: all rows are compared, whoever has which part.
+        const holds = scan === 'all' ? (): boolean => true : (key: Key): boolean => this.#leases.holds(slot.id, key)
+        if (scan !== 'all' && !this.#leases.holdsAny(slot.id)) continue
+        const mine = scan === undefined ? [...keys].filter(holds) : 'all'
         if (mine.length === 0) continue
         // One worker removes what has no row any more.
-        if (mine !== 'all' || this.#leases.holdsAny(slot.id, 0)) await data.prune(slot, mine, ctx)
+        if (mine !== 'all' || scan === 'all' || this.#leases.holdsAny(slot.id, 0)) await data.prune(slot, mine, ctx)
         let before = { done: 0, failed: 0 }
         const count = ({ done, failed }: Readonly<Run>): void => {
           this.#total.done += done - before.done
@@ -176,23 +194,27 @@ export class Worker {
           before = { done, failed }
         }
         try {
-          const run = await listeners.run(listener, generation, ctx, { keys: mine, which: scan ?? 'stale', mine: (key) => this.#leases.holds(slot.id, key), stop, onRows: count })
+          const run = await listeners.run(listener, generation, ctx, { keys: mine, which: scan ?? 'stale', mine: holds, stop, onRows: count })
           count(run)
+          if (stop.aborted) complete = false
         } catch (error) {
-          // A model that is away holds up its own outputs only.
+          // A model that is away holds up its own outputs only. What is away of the database is met again by the others.
           if (!isOutage(error) || ctx.signal.aborted) throw error
-          away = error
+          if (!waiting) this.#log.warn?.(`Outputs of the listener ${quote(listener.name)} wait: ${messageOf(error)}`)
+          waiting = true
+          complete = false
         }
       }
     }
-    if (away !== undefined) throw away
-    if (this.#listeners().some((l) => l.spec.collection === collection && l.serving !== l.target)) await this.#switchOver(ctx)
+    if (all.some((l) => l.serving !== l.target)) await this.#switchOver(ctx)
+    return { complete, waiting }
   }
 
   async #status(ctx: Ctx): Promise<WorkStatus> {
     const listeners = []
     for (const listener of this.#listeners()) {
-      const { missing, stale, failed } = ctx.signal.aborted ? { missing: 0, stale: 0, failed: 0 } : await this.#core.data.tally(listener.target.slot, ctx)
+      // A listener that another process is removing, or whose table is gone, has nothing to say.
+      const none = { missing: 0, stale: 0, failed: 0 }, { missing, stale, failed } = ctx.signal.aborted || listener.target.broken !== undefined ? none : await this.#core.data.tally(listener.target.slot, ctx).catch(() => none)
       listeners.push({ name: listener.name, lag: missing + stale, failed, ...(listener.target.reason === undefined ? {} : { blocked: listener.target.reason }) })
     }
     return { worker: this.#leases.worker, leases: this.#leases.size, lag: listeners.reduce((sum, l) => sum + l.lag, 0), ...this.#total, listeners }
@@ -204,7 +226,11 @@ export class Worker {
       const started = performance.now()
       const status = await this.#status(ctx).catch(() => undefined)           // the database is away, or a listener is being removed
       const took = performance.now() - started
-      if (status !== undefined) onStatus(status)
+      try {
+        if (status !== undefined) onStatus(status)
+      } catch (error) {
+        this.#log.error?.(`onStatus of work() failed: ${messageOf(error)}`)
+      }
       await pause(Math.max(leastStatusMs, took * statusShare), this.#stop)
     }
   }

@@ -106,7 +106,7 @@ export const cancellation: readonly Rule[] = [
   }),
   rule('cancellation.api.insert', 'the API ends a stopped insert with ABORTED and says which rows were written', async (s) => {
     const docs = (await s.inlay()).collection<{ i: number }>(s.name()), stop = new AbortController()
-    const inserting = docs.insert((async function* () { for (let i = 0; i < 5000; i++) { if (i === 1600) stop.abort(); yield { _id: keyOf(i), i } } })(), { signal: stop.signal })
+    const inserting = docs.insert((async function* () { for (let i = 0; i < 9000; i++) { if (i === 4600) stop.abort(); yield { _id: keyOf(i), i } } })(), { signal: stop.signal })
     const error = await inserting.then(() => undefined, (e: unknown) => e as { code: string; details: { ids: string[] } })
     expect(error?.code).toBe('ABORTED')
     expect([...error!.details.ids].sort()).toEqual(await s.keys(docs.name))
