@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it, type TestContext } from 'vitest'
-import { inlay, model, step, type Config, type Inlay, type WorkStatus } from '../index.ts'
+import { inlay, InlayError, listener, model, step, type Config, type Inlay, type WorkStatus } from '../index.ts'
 import { backends, dropSchema, type Backend } from './support/backends.ts'
 
 interface Shared { open(config?: Config): Promise<Inlay>; readonly uri: string; readonly namespace: string }
@@ -169,4 +169,39 @@ describe.each(others)('$name, attached with track: "notify"', ({ name, connect }
     expect(await working).toMatchObject({ done: 3, lag: 0 })
     expect(await app.verify({ deep: true })).toMatchObject({ ok: true, rows: 1 })
   })
+})
+
+it('changes that were lost are compared for every listener before their place is given up, also by workers that have some of them only', async (ctx) => {
+  const { open, uri, namespace } = await shared(ctx, backends.find((b) => b.name === 'MongoDB')!), { MongoClient } = await import('mongodb'), client = await MongoClient.connect(uri), own = client.db(namespace)
+  ctx.onTestFinished(() => client.close())
+  const lower = model<string, string>('lower', { run: step('lower@1', (texts: readonly string[]) => texts.map((t) => t.toLowerCase())) })
+  const components = [listener({ model: upper(), on: 'docs', key: 'text', name: 'a' }), listener({ model: lower, on: 'docs', key: 'text', name: 'b' })], db = await open({ components })
+  const work = async (options: { readonly listeners?: readonly string[] }): Promise<void> => {
+    const stop = new AbortController(), working = db.work({ ...options, signal: stop.signal })
+    await sleep(1500)
+    stop.abort()
+    await working
+  }
+  await db.collection('docs').insert(Array.from({ length: 20 }, (_, i) => ({ text: `Text ${i}` })))
+  await work({})
+  await own.collection('docs').updateMany({}, { $set: { text: 'Changed' } })
+  await own.collection('_meta').deleteMany({ _id: /^token:/ as never })
+  const right = async (): Promise<readonly number[]> => Promise.all([{ '_outputs.a.upper': 'CHANGED' }, { '_outputs.b.lower': 'changed' }].map((where) => db.collection('docs').find(where as never).count()))
+  await work({ listeners: ['a'] })
+  expect(await right()).toEqual([20, 0])
+  await work({ listeners: ['b'] })
+  expect(await right()).toEqual([20, 20])
+})
+
+it('a model that is away holds up its own outputs only', async (ctx) => {
+  const { open } = await shared(ctx, backends[0]!), gone = model<string, string>('gone', { run: step('gone@1', () => { throw new InlayError('UNAVAILABLE', 'The model is away.') }) })
+  const components = [listener({ model: gone, on: 'docs', key: 'text', name: 'gone' }), listener({ model: upper(), on: 'docs', key: 'text' })], app = await open({ components, outputs: 'worker' }), docs = app.collection<{ text: string }>('docs')
+  await docs.insert({ text: 'first' })
+  const stop = new AbortController(), working = (await open({ components })).work({ signal: stop.signal, onStatus: () => { throw new Error('a fault of the application') } })
+  for (let i = 0; i < 8; i++) {
+    await docs.insert({ text: `t${i}` })
+    await until(`output ${i}`, () => settled(app, i + 2), 1500)
+  }
+  stop.abort()
+  await working
 })
