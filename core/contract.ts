@@ -56,7 +56,7 @@ export interface Slot {
   readonly upstream: readonly string[]
   readonly shape: Shape
   readonly many: boolean
-  /** `<key>.<model>`: where people find the outputs, in a view `<collection>_view` of all columns or fields with `_outputs.<label>`. Of two slots of one label the older is shown until it is dropped. Absent: not shown. */
+  /** `<key>.<model>`: where people find the outputs: a plugin that can makes a view `<collection>_view` of all columns or fields with `_outputs.<label>`. Of two slots of one label the older is shown until it is dropped. Absent: not shown. */
   readonly label?: string
 }
 
@@ -115,7 +115,7 @@ export interface Row {
  *  `rev`; core gives it where `capabilities.foreign` is false: a write of another program may not have given the row its new rev yet, and the operation is done only
  *  where the row still holds that document. */
 export type Write =
-  /** Without key, the database makes one. */
+  /** Without key, which core leaves out on attached collections only, the database makes one. */
   | { readonly kind: 'insert'; readonly key?: Key; readonly doc: Doc; readonly as?: Rev }
   | { readonly kind: 'put'; readonly key: Key; readonly doc: Doc; readonly rev?: Rev; readonly was?: Doc; readonly as?: Rev }
   | { readonly kind: 'patch'; readonly key: Key; readonly set: Doc; readonly unset: readonly string[]; readonly rev?: Rev; readonly was?: Doc; readonly as?: Rev }
@@ -136,7 +136,7 @@ export type Outcome = { readonly key: Key; readonly rev: Rev; readonly hash: str
   | { readonly kind: 'same' | 'skip' }
   | { readonly kind: 'error'; readonly error: string; readonly tries: number })
 /** How a slot stands. `rows`: selected rows whose upstream has values; of these `missing` have no mark, `stale` one of another rev, `failed` an error.
- *  `orphaned`: outputs that `prune` would remove. */
+ *  `orphaned`: marks that `prune` would remove. Each row counts in one at most: an error of another rev is stale; a stale upstream value is a value. */
 export interface Tally { readonly rows: number; readonly missing: number; readonly stale: number; readonly failed: number; readonly orphaned: number }
 /** Keys whose row may have changed or gone. Order and duplicates do not matter. `done` says that core has done its work: notices without it may come again.
  *  `stale`: some notices were lost, and `rows(slot, 'stale')` finds what they told. `all`: changes were lost that gave no new rev; core compares the hashes of
@@ -147,9 +147,9 @@ export interface Notice { readonly keys: readonly Key[] | 'stale' | 'all'; done(
 export interface DataCapabilities {
   /** Evaluated exactly as core/match.ts does; core evaluates the rest. At least `keys`. */
   readonly filters: readonly Filter['kind'][]
-  /** Sorts exactly as core/sort.ts does, any path. By key every plugin sorts. */
+  /** Sorts exactly as core/sort.ts does, any path. With `false` no query has `order`, and rows come by key, ascending. */
   readonly order: boolean
-  /** What was written is there after `close` and connecting again. */
+  /** What was written is there after `close`, or a crash of the process, and connecting again. */
   readonly durable: boolean
   readonly writers: 'many' | 'one-process'
   /** Collections, tables or files of others can be attached. */
@@ -175,7 +175,7 @@ export interface DataCapabilities {
 export interface Datalayer {
   readonly capabilities: DataCapabilities
   /** Idempotent, also when two processes do it at once; one of that name that is attached to something else, or to nothing: CONFLICT. Attaching: NOT_FOUND where
-   *  there is nothing of that name, UNSUPPORTED with the reason where it has no key or cannot be attached; an attached one may be created again with another `track`. */
+   *  there is nothing of that name, UNSUPPORTED with the reason where it has no key or cannot be attached, or `attaches` is false; an attached one may be created again with another `track`. */
   create(collection: Collection, ctx: Ctx): Promise<void>
   /** What `create` would install in what belongs to others and does not find there: SQL, or a sentence, each. Absent: nothing is ever installed. */
   installs?(collection: Collection, ctx: Ctx): Promise<readonly string[]>
@@ -189,16 +189,18 @@ export interface Datalayer {
   find(query: Query, ctx: Ctx): AsyncIterable<readonly Row[]>
   /** Rows that match; `skip`, `limit` and `order` are absent. */
   count(query: Query, ctx: Ctx): Promise<number>
-  /** Idempotent. `filters`: whether outputs of this slot can be filtered natively. */
+  /** Idempotent; each connection opens a slot, its upstream before it, before it uses it. `filters`: whether outputs of this slot can be filtered natively. */
   openSlot(slot: Slot, ctx: Ctx): Promise<{ readonly filters: boolean }>
+  /** With the slots on its outputs. */
   dropSlot(id: string, ctx: Ctx): Promise<void>
   /** Selected rows with the slot's fields, upstream outputs and mark; rev and doc come from one read. `stale`: the output is absent or was made from another rev,
-   *  and no upstream output is stale itself, failed or none. `failed`: the mark is an error. `all`: as `stale`, current ones too. `keys` narrows to a hint. In key order. */
+   *  and no upstream output is stale itself, failed or none. `failed`: the mark is an error, of whatever rev. `all`: as `stale`, current ones too. `keys` narrows to a hint. In key order. */
   rows(slot: Slot, which: 'stale' | 'failed' | 'all', keys: readonly Key[] | 'all', ctx: Ctx): AsyncIterable<readonly Row[]>
   tally(slot: Slot, ctx: Ctx): Promise<Tally>
   /** Stores outputs with their marks, each row in one atomic step, only where the row still has the given rev. Returns the keys
-   *  refused, because their row moved or is gone, or another settled it meanwhile; never the reverse. With `many`, the values replace all earlier ones, and
-   *  what was derived from those; the rev of such a row changes with its content only. */
+   *  refused, because their row moved or is gone, or another settled it meanwhile; never the reverse. With `many`, output n is replaced in place: of equal
+   *  content it keeps its rev, of other content it gets a new one, so that what was made from it is stale; outputs that are no more go with what was made from them. `error` and
+   *  `skip` remove the values and leave a mark; `same` changes the rev of any mark with that hash, and nothing else. */
   settle(slot: Slot, outcomes: readonly Outcome[], ctx: Ctx): Promise<readonly Key[]>
   /** Removes outputs whose row is gone or no longer selected, or whose upstream output is failed, none or gone, and storage that nothing names; returns how many rows lost theirs. May give rows new revs. */
   prune(slot: Slot, keys: readonly Key[] | 'all', ctx: Ctx): Promise<number>
@@ -302,6 +304,7 @@ export interface Connection {
   readonly data?: Datalayer
   readonly vectors?: VectorSearch
   readonly artifacts?: ArtifactStore
+  /** Twice: no error. */
   close(): Promise<void>
 }
 /** Wraps interfaces: log, meter, cache, encrypt, check. Core's own guards are middleware too. */
@@ -319,8 +322,10 @@ export interface Plugin {
   readonly schemes?: readonly string[]
   /** Equal for URIs that must share one connection; without secrets. Default: the URI without password and secret-looking keys of its query. */
   identify?(uri: string): string
+  /** `namespace`: `[a-z][a-z0-9_]{0,39}`; two of them do not see each other. Not repeated by core. */
   connect?(uri: string, options: { readonly namespace: string }, ctx: Ctx): Promise<Connection>
-  /** What an error of the driver means. `retryable`: nothing was done, the same call may succeed. Undefined: not known. */
+  /** What an error of the driver means. `retryable`: nothing was done, the same call may succeed; core then makes six attempts within half a second. A lock or a
+   *  serialization failure is CONFLICT; UNAVAILABLE of a `write` means that the answer may be lost, and core looks at the rows. Undefined: not known. */
   classify?(error: unknown): { readonly code: ErrorCode; readonly retryable: boolean } | undefined
   readonly executors?: readonly Executor[]
   readonly middleware?: readonly Middleware[]

@@ -34,13 +34,13 @@ export class InlayError extends Error {
   }
 }
 
-/** A value as it may stand in a message: quoted, cut to 80 characters, control characters escaped. */
 /** A misspelt option would be silently without effect. */
 export function checkOptions(options: object, known: readonly string[], of: string): void {
   const unknown = Object.keys(options).find((name) => !known.includes(name))
   if (unknown !== undefined) throw new InlayError('INVALID_ARGUMENT', `The option ${quote(unknown)} of ${of} is not known. Known: ${known.join(', ')}.`)
 }
 
+/** A value as it may stand in a message: quoted, cut to 80 characters, control characters escaped. */
 export function quote(value: unknown): string {
   let text: string
   if (typeof value === 'string') text = JSON.stringify(value)
