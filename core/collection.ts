@@ -305,7 +305,9 @@ export class Collection {
     const parsed = parseUpdate(copyAsked(change)), rows = copyAsked(where)
     return this.#core.call(options.signal, (ctx) => this.#change(rows, options, ctx, async (view) => {
       const next = applyUpdate(view, parsed)
-      const copied = copyIn(next, this.#core.data.capabilities.refuses) as Doc, fault = ownFault(copied)
+      const copied = copyIn(next) as Doc, fault = ownFault(copied)
+      // What is there already the database holds, whatever it takes of us.
+      for (const [field, value] of Object.entries(copied)) if (!has(view, field) || !same(view[field], value)) copyIn({ [field]: value }, this.#core.data.capabilities.refuses)
       if (fault !== undefined) return { refused: fault }
       if (has(view, '_fold') && !has(copied, '_fold')) return { refused: { code: 'INVALID_ARGUMENT', reason: '_fold cannot be removed; set "train" or "valid"', path: '_fold' } }
       const checked = await this.#check(copied)

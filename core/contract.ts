@@ -28,7 +28,7 @@ export type Shape = { readonly kind: 'boolean' | 'number' | 'string' | 'bytes' |
 /**
  * Inlay's own collections are key + rev + document. An attached one is a table, collection or file that somebody else made: keys, columns and what lies in
  * them stay as they are, and its documents have a field for each column. What a Value cannot hold (a wide decimal, a geometry) reads as text, or in the form in
- * which its database writes it as JSON, and is refused in a write; a `put` that leaves it out keeps it. A row of it may be inserted without key, where the database makes keys.
+ * which its database writes it as JSON, and is refused in a write; a `put` that leaves it out may keep it. A row of it may be inserted without key, where the database makes keys.
  */
 export interface Collection {
   readonly name: string

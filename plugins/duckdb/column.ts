@@ -186,7 +186,7 @@ function jsonOf(kind: Kind, type: string, value: Value): unknown {
     case 'json': return isJson(value) ? value : undefined
     case 'list': return all(Array.isArray(value) ? (value as readonly Value[]).map((v) => jsonOf(kind.element, type, v)) : undefined)
     case 'map': return isDoc(value) ? entries(Object.entries(value).map(([of, v]) => [of, jsonOf(kind.element, type, v as Value)])) : undefined
-    case 'struct': return isDoc(value) && Object.keys(value).every((of) => kind.fields.some(([field]) => field === of)) ? entries(kind.fields.map(([of, field]) => [of, jsonOf(field, type, (value as Doc)[of] ?? null)])) : undefined
+    case 'struct': return isDoc(value) && Object.keys(value).every((of) => kind.fields.some(([field]) => field === of)) ? entries(kind.fields.map(([of, field]) => [of, jsonOf(field, type, Object.hasOwn(value, of) ? (value as Doc)[of]! : null)])) : undefined
     case 'boolean': return typeof value === 'boolean' ? value : undefined
     // JSON has no numbers without end, and no bytes.
     case 'float': return Number.isFinite(value) ? value : undefined

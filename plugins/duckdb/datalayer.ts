@@ -1,7 +1,7 @@
 /** Rows, slots, settle. Reads go by key, page by page, so that nothing is held between two of them; what writes is one transaction, one after the other. */
 import type { Collection, Ctx, DataCapabilities, Datalayer, Filter, Key, Mark, Outcome, Query as ContractQuery, Row, Slot, Value, Write, Written } from '../../core/contract.ts'
 import { InlayError, messageOf, quote } from '../../core/errors.ts'
-import { isDataFault, isTaken } from './errors.ts'
+import { isAltered, isDataFault, isTaken } from './errors.ts'
 import { compileFilter } from './filter.ts'
 import { collections, createCollection, createSlot, drop, maxDims, table, type Place } from './schema.ts'
 import { forget, forgetDerived, markOffset, settle, type Upstream } from './settle.ts'
@@ -12,6 +12,7 @@ import { describe, type Table } from './table.ts'
 import { writeTable } from './table-write.ts'
 import { writeAll } from './write.ts'
 
+const freshMs = 5000
 const findRows = 1000
 const staleRows = 500
 /** So many inserts are tried as new rows first. */
@@ -36,7 +37,7 @@ export class DuckData implements Datalayer {
   readonly place: Place
   readonly #slots = new Map<string, Slot>()
   /** What names stand for: a table of others, or undefined for ours. */
-  readonly #tables = new Map<string, Promise<Table | undefined>>()
+  readonly #tables = new Map<string, { readonly of: Promise<Table | undefined>; readonly at: number }>()
 
   constructor(place: Place) {
     this.place = place
@@ -55,7 +56,34 @@ export class DuckData implements Datalayer {
     return collections(this.place, this.#read(ctx))
   }
 
-  async write(collection: string, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]> {
+  write(collection: string, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]> {
+    return this.#asIs(collection, () => this.#write(collection, ops, ctx))
+  }
+  /** Does it once more where the table or file was altered since it was looked at. */
+  async #asIs<T>(collection: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      if (!isAltered(error)) throw error
+      this.#tables.delete(collection)
+      return work()
+    }
+  }
+  /** The same of pages, as long as none was given. */
+  async *#pagesAsIs(collection: string, pages: () => AsyncIterable<readonly Row[]>): AsyncIterable<readonly Row[]> {
+    let given = false
+    try {
+      for await (const page of pages()) {
+        given = true
+        yield page
+      }
+    } catch (error) {
+      if (given || !isAltered(error)) throw error
+      this.#tables.delete(collection)
+      yield* pages()
+    }
+  }
+  async #write(collection: string, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]> {
     const table = await this.#table(collection, ctx)
     if (table?.file === true) throw new InlayError('UNSUPPORTED', `The collection ${quote(collection)} is attached to the file ${quote(table.source)}, whose rows are read and not written. Copy them into a table, and attach that.`)
     const write = (fresh: boolean): Promise<readonly Written[]> => this.place.sql.write((writer) => (table === undefined ? writeAll(this.place, writer, collection, ops, fresh)
@@ -68,11 +96,14 @@ export class DuckData implements Datalayer {
       if (!isDataFault(error)) throw error
       if (ops.length === 1) return [{ status: 'refused', key: ops[0]!.key ?? '', reason: messageOf(error) }]
       const half = ops.length >> 1
-      return [...await this.write(collection, ops.slice(0, half), ctx), ...await this.write(collection, ops.slice(half), ctx)]
+      return [...await this.#write(collection, ops.slice(0, half), ctx), ...await this.#write(collection, ops.slice(half), ctx)]
     }
   }
 
-  async *find(query: ContractQuery, ctx: Ctx): AsyncIterable<readonly Row[]> {
+  find(query: ContractQuery, ctx: Ctx): AsyncIterable<readonly Row[]> {
+    return this.#pagesAsIs(query.from, () => this.#find(query, ctx))
+  }
+  async *#find(query: ContractQuery, ctx: Ctx): AsyncIterable<readonly Row[]> {
     const source = await this.source(query.from, ctx), { skip = 0, limit } = query, read = this.#read(ctx)
     if (query.order !== undefined) throw new InlayError('INTERNAL', 'This database does not sort, as its capabilities say.')
     const outputs = this.outputs(query.slots ?? [])
@@ -102,7 +133,10 @@ export class DuckData implements Datalayer {
     }
   }
 
-  async count(query: ContractQuery, ctx: Ctx): Promise<number> {
+  count(query: ContractQuery, ctx: Ctx): Promise<number> {
+    return this.#asIs(query.from, () => this.#count(query, ctx))
+  }
+  async #count(query: ContractQuery, ctx: Ctx): Promise<number> {
     const source = await this.source(query.from, ctx), p = new Params(), filter = this.filter(source, query.where, p)
     const where = [source.only, filter.where, ...(query.after === undefined ? [] : [source.beside('>', query.after, p.add)])].join(' and ')
     const [row] = await this.#read(ctx)(`select count(*) as n from ${source.from} ${filter.join} where ${where}`, p.list)
@@ -122,7 +156,10 @@ export class DuckData implements Datalayer {
     this.#slots.delete(id)
   }
 
-  async *rows(slot: Slot, which: 'stale' | 'failed' | 'all', keys: readonly Key[] | 'all', ctx: Ctx): AsyncIterable<readonly Row[]> {
+  rows(slot: Slot, which: 'stale' | 'failed' | 'all', keys: readonly Key[] | 'all', ctx: Ctx): AsyncIterable<readonly Row[]> {
+    return this.#pagesAsIs(slot.collection, () => this.#rows(slot, which, keys, ctx))
+  }
+  async *#rows(slot: Slot, which: 'stale' | 'failed' | 'all', keys: readonly Key[] | 'all', ctx: Ctx): AsyncIterable<readonly Row[]> {
     const source = await this.source(slot.collection, ctx), upstream = this.upstream(slot, source), outputs = this.outputs(slot.upstream), read = this.#read(ctx)
     const test = which === 'stale' ? `(o.key is null or o.rev <> ${upstream.rev})` : which === 'failed' ? 'o.err is not null' : 'true'
     const part = (p: Params): { readonly from: string; readonly where: readonly string[] } => {
@@ -144,7 +181,10 @@ export class DuckData implements Datalayer {
     }
   }
 
-  async tally(slot: Slot, ctx: Ctx): Promise<Awaited<ReturnType<Datalayer['tally']>>> {
+  tally(slot: Slot, ctx: Ctx): ReturnType<Datalayer['tally']> {
+    return this.#asIs(slot.collection, () => this.#tally(slot, ctx))
+  }
+  async #tally(slot: Slot, ctx: Ctx): ReturnType<Datalayer['tally']> {
     const source = await this.source(slot.collection, ctx), upstream = this.upstream(slot, source), t = table(this.place, slot.id), p = new Params(), filter = this.filter(source, slot.where, p)
     const where = `${source.only} and ${upstream.valued} and ${filter.where}`, current = `(o.rev = ${upstream.rev} and ${upstream.current})`
     const [row] = await this.#read(ctx)(`select count(*) as rows, count(*) filter (where o.key is null) as missing, count(*) filter (where o.key is not null and not ${current}) as stale, count(*) filter (where o.err is not null and ${current}) as failed, count(o.key) as there,
@@ -153,13 +193,19 @@ export class DuckData implements Datalayer {
     return { rows: Number(row!['rows']), missing: Number(row!['missing']), stale: Number(row!['stale']), failed: Number(row!['failed']), orphaned: Number(row!['marks']) - Number(row!['there']) }
   }
 
-  async settle(slot: Slot, outcomes: readonly Outcome[], ctx: Ctx): Promise<readonly Key[]> {
+  settle(slot: Slot, outcomes: readonly Outcome[], ctx: Ctx): Promise<readonly Key[]> {
+    return this.#asIs(slot.collection, () => this.#settle(slot, outcomes, ctx))
+  }
+  async #settle(slot: Slot, outcomes: readonly Outcome[], ctx: Ctx): Promise<readonly Key[]> {
     if (outcomes.length === 0) return []
     const source = await this.source(slot.collection, ctx)
     return this.place.sql.write((writer) => settle(this.place, writer, slot, source, this.upstream(slot, source), outcomes), ctx.signal)
   }
 
-  async prune(slot: Slot, keys: readonly Key[] | 'all', ctx: Ctx): Promise<number> {
+  prune(slot: Slot, keys: readonly Key[] | 'all', ctx: Ctx): Promise<number> {
+    return this.#asIs(slot.collection, () => this.#prune(slot, keys, ctx))
+  }
+  async #prune(slot: Slot, keys: readonly Key[] | 'all', ctx: Ctx): Promise<number> {
     const source = await this.source(slot.collection, ctx), upstream = this.upstream(slot, source)
     return this.place.sql.write(async ({ run }) => {
       const p = new Params(), filter = this.filter(source, slot.where, p), t = table(this.place, slot.id)
@@ -199,17 +245,18 @@ export class DuckData implements Datalayer {
     const table = await this.#table(of, ctx)
     return table === undefined ? ownSource(this.place, of) : tableSource(table)
   }
-  /** A table of others, looked at once; `create` looks again. */
+  /** A table of others, as it was a moment ago: its owner may add columns. What is ours stays that. */
   #table(collection: string, ctx: Ctx): Promise<Table | undefined> {
     const known = this.#tables.get(collection)
-    if (known !== undefined) return known
+    if (known !== undefined && Date.now() - known.at < freshMs) return known.of
     const found = this.#read(ctx)(`select spec ->> 'attached' as source from ${table(this.place, '_meta')} where kind = 'collection' and name = $1`, [collection]).then(([row]) => {
       // What is not there yet may be attached later.
       if (row === undefined) this.#tables.delete(collection)
       const source = row?.['source'] as string | undefined
+      if (source === 'false') this.#tables.set(collection, { of: found, at: Infinity })
       return source === undefined || source === 'false' ? undefined : describe(this.place, collection, source, ctx.signal)
     })
-    this.#tables.set(collection, found)
+    this.#tables.set(collection, { of: found, at: Date.now() })
     found.catch(() => this.#tables.delete(collection))
     return found
   }

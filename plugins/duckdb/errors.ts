@@ -33,3 +33,7 @@ export function isDataFault(error: unknown): boolean {
 export function isTaken(error: unknown): boolean {
   return /^Constraint Error: .*(PRIMARY KEY|UNIQUE|Duplicate key)/is.test(String((error as { readonly message?: unknown } | null)?.message))
 }
+/** True where a statement names a column that is not there, or has another type by now. */
+export function isAltered(error: unknown): boolean {
+  return String((error as { readonly message?: unknown } | null)?.message).startsWith('Binder Error')
+}

@@ -26,6 +26,8 @@ type Leaf = Exclude<Filter, { readonly kind: 'and' | 'or' | 'not' | 'keys' }>
 type Test = (json: string) => string
 type Order = 'eq' | 'lt' | 'lte' | 'gt' | 'gte'
 
+/** Beyond 64 bits nothing is stored as a whole number. */
+const limit = 2 ** 64
 const signs: Readonly<Record<Order, string>> = { eq: '=', lt: '<', lte: '<=', gt: '>', gte: '>=' }
 
 /** The condition, for a WHERE, to which null is false. Inside of a negation it is made so; elsewhere that would keep it from the scan of a column. */
@@ -98,8 +100,15 @@ function isObject(v: string): string {
 }
 
 function isIn(values: readonly NonNullable<Scalar>[]): Test {
-  const texts = values.filter((v) => typeof v === 'string').map(literal), others = values.filter((v) => typeof v !== 'string').map((v) => compared('eq', v))
-  return (v) => [...(texts.length === 0 ? [] : [`(json_type(${v}) = 'VARCHAR' and ${text(v)} in (${texts.join(', ')}))`]), ...others.map((test) => `coalesce(${test(v)}, false)`)].join(' or ')
+  const texts = values.filter((v) => typeof v === 'string').map(literal), numbers = values.filter((v) => typeof v === 'number' && !Number.isNaN(v)) as readonly number[]
+  const wholes = numbers.filter((n) => Number.isInteger(n) && n >= -limit && n < limit), others = values.filter((v) => typeof v !== 'string' && !numbers.includes(v as number)).map((v) => compared('eq', v))
+  // Many of a kind are one list: a condition for each would be read from the JSON for each.
+  return (v) => [
+    ...(texts.length === 0 ? [] : [`(json_type(${v}) = 'VARCHAR' and ${text(v)} in (${texts.join(', ')}))`]),
+    ...(numbers.length === 0 ? [] : [`(json_type(${v}) = 'DOUBLE' and try_cast(${v} as double) in (${numbers.map(double).join(', ')}))`]),
+    ...(wholes.length === 0 ? [] : [`(${whole(v)} and try_cast(${v} as hugeint) in (${wholes.map((n) => String(BigInt(n))).join(', ')}))`]),
+    ...others.map((test) => `coalesce(${test(v)}, false)`),
+  ].join(' or ')
 }
 
 const whole = (v: string): string => `json_type(${v}) in ('BIGINT', 'UBIGINT')`
@@ -124,7 +133,6 @@ function compared(order: Order, value: NonNullable<Scalar>): Test {
 function double(value: number): string {
   return `'${Object.is(value, -0) ? 0 : value}'::double`
 }
-const limit = 2 ** 64
 /** Whole SQL of up to 64 bits against a number. */
 function integer(sql: string, order: Order, value: number): string {
   if (value >= limit) return `${sql} is not null and ${order === 'lt' || order === 'lte'}`

@@ -1,5 +1,5 @@
 /** Writing a table of others: only the given columns, each as its type takes it, within the transaction of the one who writes. */
-import type { Doc, Key, Value, Write, Written } from '../../core/contract.ts'
+import type { Doc, Key, Write, Written } from '../../core/contract.ts'
 import { quote } from '../../core/errors.ts'
 import { same } from '../../core/value.ts'
 import { cast, columnText, Refusal, type TableColumn } from './column.ts'
@@ -50,7 +50,9 @@ export async function writeTable(run: Run, of: Table, ops: readonly Write[], for
   for (const part of groups(inserts)) {
     const p = new Params(), { columns } = part[0]!
     const lists = columns.map((_, i) => `unnest(${p.add(part.map(({ texts }) => texts[i]!))}) as c${i}, `).join(''), into = columns.length === 0 ? [of.key[0]!] : columns
-    const values = columns.length === 0 ? `values ${part.map(() => '(default)').join(', ')}` : `select ${columns.map((c, i) => (of.key.includes(c) && part[0]!.key !== undefined ? keyPart(c, `c${i}`) : cast(c, `c${i}`))).join(', ')} from (select ${lists}unnest(range(${part.length})) as n) order by n`
+    // A key that is no key of the table is left out, and refused below.
+    const fits = part[0]!.key === undefined ? '' : ` where ${of.key.map((c) => `${keyPart(c, `c${columns.indexOf(c)}`)} is not null`).join(' and ')}`
+    const values = columns.length === 0 ? `values ${part.map(() => '(default)').join(', ')}` : `select ${columns.map((c, i) => (of.key.includes(c) && part[0]!.key !== undefined ? keyPart(c, `c${i}`) : cast(c, `c${i}`))).join(', ')} from (select ${lists}unnest(range(${part.length})) as n)${fits} order by n`
     done(await run(`insert into ${of.at} (${into.map((c) => name(c.name)).join(', ')}) ${values} ${returning}`, p.list), part)
   }
   for (const part of groups(updates)) {
@@ -87,7 +89,7 @@ function changeOf(of: Table, op: Write, at: number): Change {
   const given: Doc = op.kind === 'patch' ? { ...op.set, ...Object.fromEntries(op.unset.map((field) => [field, null])) } : op.doc
   const unknown = Object.keys(given).find((field) => !of.columns.some((c) => c.name === field))
   if (unknown !== undefined) throw new Refusal(`the table has no column ${quote(unknown)}; it has ${of.columns.map((c) => quote(c.name)).join(', ')}`)
-  const isKey = (c: TableColumn): boolean => of.key.includes(c), inDoc = of.key.filter((c) => Object.hasOwn(given, c.name)), text = (c: TableColumn): string | null => columnText(c, (given[c.name] ?? null) as Value)
+  const isKey = (c: TableColumn): boolean => of.key.includes(c), inDoc = of.key.filter((c) => Object.hasOwn(given, c.name)), text = (c: TableColumn): string | null => columnText(c, Object.hasOwn(given, c.name) ? given[c.name]! : null)
   const parts = op.key === undefined ? undefined : keyParts(of, op.key)
   if (op.kind === 'insert' && op.key !== undefined && parts === undefined) throw new Refusal(noKey(of, op.key))
   for (const c of inDoc) {

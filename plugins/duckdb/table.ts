@@ -1,4 +1,5 @@
 /** Tables and files of others, as Inlay reads them: what their columns are, and what their key is as text. */
+import { existsSync } from 'node:fs'
 import type { Key, Value } from '../../core/contract.ts'
 import { InlayError, messageOf, quote } from '../../core/errors.ts'
 import { kindOf, sqlType, type Kind, type TableColumn } from './column.ts'
@@ -31,19 +32,27 @@ function numbered(read: string): string {
   return `select * exclude (filename, _n), filename as ${fileName}, _n - min(_n) over (partition by filename) as ${fileRow} from (select *, row_number() over () as _n from ${read})`
 }
 
+/** Fields that core gives each row. */
+const reserved: readonly string[] = ['_id', '_rev', '_outputs', '_fold']
+
 const keyKinds: ReadonlySet<Kind['is']> = new Set(['int', 'bigint', 'decimal', 'text', 'uuid', 'boolean', 'date', 'timestamp', 'timestamptz', 'bytes'])
 
 /** What is attached: a table as SQL names it, `users` or `sales."Users"`, or a file or several, by their end: `./events.parquet`, `logs/*.csv`. */
 export async function describe({ sql }: Pick<Place, 'sql'>, collection: string, source: string, signal: AbortSignal): Promise<Table> {
   const refuse = (code: 'NOT_FOUND' | 'UNSUPPORTED', why: string): InlayError => new InlayError(code, `The collection ${quote(collection)} cannot be attached to ${quote(source)}: ${why}`)
+  const free = (columns: readonly TableColumn[], key: readonly TableColumn[]): readonly TableColumn[] => {
+    const ours = columns.find((c) => reserved.includes(c.name) && !(c.name === '_id' && key.length === 1 && key[0] === c))
+    if (ours !== undefined) throw refuse('UNSUPPORTED', `it has a column ${quote(ours.name)}, which here is a field of Inlay's${ours.name === '_id' ? ': the key, which this column is not' : ''}. Give the column another name.`)
+    return columns
+  }
   const format = formats.find(([end]) => end.test(source))
   if (format !== undefined) {
-    const at = `(${format[1](literal(source))})`
+    const at = `(${format[1](literal(existsSync(source) ? source.replace(/[*?[]/g, '[$&]') : source))})`
     const columns = await sql.columns(`from ${at} t`, signal).catch((error: unknown) => {
       if (!/^(IO|Binder|Invalid Input|Conversion) Error/.test(messageOf(error))) throw error
       throw refuse(/No files found|No such file/.test(messageOf(error)) ? 'NOT_FOUND' : 'UNSUPPORTED', `${messageOf(error).split('\n')[0]!.replace(/\.$/, '')}. Paths are relative to the folder in which the process runs.`)
     })
-    return { source, at, file: true, key: fileKey, columns: columns.filter((c) => c.name !== fileName && c.name !== fileRow).map((c) => ({ name: c.name, type: sqlType(c.type), kind: kindOf(c.type), generated: false, given: false })) }
+    return { source, at, file: true, key: fileKey, columns: free(columns.filter((c) => c.name !== fileName && c.name !== fileRow).map((c) => ({ name: c.name, type: sqlType(c.type), kind: kindOf(c.type), generated: false, given: false })), fileKey) }
   }
   const parts = [...source.matchAll(/(?:^|\.)(?:"((?:[^"]|"")+)"|([\p{L}_][\p{L}\p{N}_$]*))(?=\.|$)/gu)], names = parts.map(([, quoted, bare]) => quoted?.replaceAll('""', '"') ?? bare!)
   const found = parts.map(([part]) => part).join('') !== source || names.length < 1 || names.length > 2 ? [] : await sql.read(`select 'table' as kind, schema_name as s, table_name as t, sql from duckdb_tables() where not internal and database_name = current_database() and lower(table_name) = lower($1) and lower(schema_name) = lower($2)
@@ -67,7 +76,7 @@ export async function describe({ sql }: Pick<Place, 'sql'>, collection: string, 
   const keys = unique.map((of) => of.map((column) => columns.find((c) => c.name === column))).filter((of): of is TableColumn[] => of.length > 0 && of.every((c) => c !== undefined && !nullable(c)))
   const key = keys.find((of) => of.every((c) => keyKinds.has(c.kind.is) && c.type !== 'TIMESTAMP_NS'))
   if (key === undefined) throw refuse('UNSUPPORTED', keys.length === 0 ? 'it has no primary key, and no unique constraint over columns that are not null. Make the table anew with one: a row needs a name that stays.' : `its key has the type ${keys[0]!.map((c) => c.type).join(', ')}; keys of numbers, texts, uuids, booleans, bytes and times are expected.`)
-  return { source, at, columns, key, file: false }
+  return { source, at, columns: free(columns, key), key, file: false }
 }
 
 /** Columns of a unique index: `[a, b]`, where no expression among them. */

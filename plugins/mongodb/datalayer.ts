@@ -1,12 +1,13 @@
 /** Rows, slots, settle, over documents. */
 import type { Document } from 'mongodb'
-import type { Collection, Ctx, DataCapabilities, Datalayer, Key, Notice, Outcome, Query, Row, Slot, Tally, Value, Write, Written } from '../../core/contract.ts'
+import type { Collection, Ctx, DataCapabilities, Datalayer, Key, Notice, Outcome, Path, Query, Row, Slot, Tally, Value, Write, Written } from '../../core/contract.ts'
 import { InlayError, quote } from '../../core/errors.ts'
 import { Top } from '../../core/sort.ts'
-import { list } from './client.ts'
+import { pathIn } from './bson.ts'
+import { answered, list } from './client.ts'
 import { indexable } from './filter.ts'
-import { collections, createCollection, derived, dropCollection, forgetSlot, indexName, installs, keepSlot, slotsOf, valuesOf, type Place } from './schema.ts'
-import { orphaned, prune, settle, upstreamThere, upstreamValued } from './settle.ts'
+import { collections, createCollection, derived, dropCollection, forgetSlot, indexName, indexNames, installs, keepSlot, slotsOf, valuesOf, type Place } from './schema.ts'
+import { orphaned, prune, roomy, settle, upstreamThere, upstreamValued } from './settle.ts'
 import { embedded, isThere, markFor, markIn, simple, Store, type Source, type Where } from './store.ts'
 import { showViews } from './view.ts'
 import { watch } from './watch.ts'
@@ -23,6 +24,8 @@ function capabilitiesOf({ server }: Place): DataCapabilities {
     limits: { docBytes: server.docBytes, ops: 5000, keys: 20_000, dims: maxDims, nameBytes: 120, keyBytes: 4000 },
     notes: [
       'A whole number beyond 64 bits has no form in BSON.', 'In collections of Inlay\'s own only documents whose _id is text are rows.',
+      'The fields _rev, _marks, _cur, _outputs and _seen of attached documents are Inlay\'s: what another program writes there later is replaced.',
+      'A document that has grown to within 16 KiB of what MongoDB holds has no room for a mark: no listener takes it.',
       'What another program writes gets its new rev from whoever watches, milliseconds later; a result that is stored before that is made anew after it.',
       ...(server.streams ? [] : ['The server is not part of a replica set, so it has no change streams: what other programs write is found by a scan only, "verify", and nobody is told of it.', 'The server is not part of a replica set: a write is acknowledged by this one server.']),
     ],
@@ -45,7 +48,7 @@ export class MongodbData implements Datalayer {
 
   async create(collection: Collection, ctx: Ctx): Promise<void> {
     ctx.signal.throwIfAborted()
-    await createCollection(this.#store.place, collection)
+    await answered(createCollection(this.#store.place, collection), ctx)
     this.#store.changed()
   }
   installs(collection: Collection): Promise<readonly string[]> {
@@ -53,8 +56,8 @@ export class MongodbData implements Datalayer {
   }
   async drop(name: string, ctx: Ctx): Promise<void> {
     ctx.signal.throwIfAborted()
-    for (const { id } of await derived(this.#store.place, name)) this.#store.slots.delete(id)
-    await dropCollection(this.#store.place, name)
+    for (const { id } of await answered(derived(this.#store.place, name), ctx)) this.#store.slots.delete(id)
+    await answered(dropCollection(this.#store.place, name), ctx)
     this.#store.changed()
   }
   async list(ctx: Ctx): Promise<readonly Collection[]> {
@@ -63,7 +66,8 @@ export class MongodbData implements Datalayer {
   }
 
   async write(collection: string, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]> {
-    return ops.length === 0 ? [] : write(this.#store, await this.#store.source(collection), ops, (rev) => { for (const revs of this.#mine) remember(revs, rev) }, ctx)
+    const written = async (): Promise<readonly Written[]> => write(this.#store, await this.#store.source(collection), ops, (rev) => { for (const revs of this.#mine) remember(revs, rev) }, ctx)
+    return ops.length === 0 ? [] : answered(written(), ctx)
   }
 
   async *find(query: Query, ctx: Ctx): AsyncIterable<readonly Row[]> {
@@ -92,10 +96,10 @@ export class MongodbData implements Datalayer {
   }
   /** The server sorts where the paths hold scalars only; it puts typed arrays, and what a Value cannot hold, into another order than core does. */
   async #ordered(source: Source, { order = [], skip = 0, limit }: Query, compiled: Where | undefined, projection: Document, ctx: Ctx): Promise<readonly Document[]> {
-    const store = this.#store, paths = order.map(({ path }) => path.at.join('.'))
+    const store = this.#store, nameOf = ({ at }: Path): string => (at.length === 1 && at[0] === '_id' ? '_id' : pathIn(at)), paths = order.map(({ path }) => nameOf(path))
     const native = source.slot === undefined && await source.coll.findOne({ $and: [...(compiled === undefined ? [] : [compiled]), { $or: paths.filter((path) => path !== '_id').map((path) => ({ [path]: { $type: [...unordered] } })).concat([{ _id: { $in: [] } } as never]) }] } as Document, { projection: { _id: 1 }, collation: simple, signal: ctx.signal }) === null
     if (native) {
-      const sort = Object.fromEntries([...order.map(({ path, descending }): [string, 1 | -1] => [path.at.join('.'), descending ? -1 : 1]), ...(paths.includes('_id') ? [] : [['_id', 1] as [string, 1]])])
+      const sort = Object.fromEntries([...order.map(({ path, descending }): [string, 1 | -1] => [nameOf(path), descending ? -1 : 1]), ...(paths.includes('_id') ? [] : [['_id', 1] as [string, 1]])])
       return list(source.coll.find({ $and: [...(compiled === undefined ? [] : [compiled]), store.above(source, undefined)] } as Document, { projection, sort, skip, ...(limit === undefined ? {} : { limit }), collation: simple, allowDiskUse: true, signal: ctx.signal }))
     }
     // Ties, and `_id` itself, by the place in the scan, which is in the order of keys.
@@ -134,7 +138,7 @@ export class MongodbData implements Datalayer {
       this.#opening.set(slot.id, this.#makeSlot(slot, ctx))
     }
     try {
-      await this.#opening.get(slot.id)
+      await answered(this.#opening.get(slot.id)!, ctx)
     } catch (error) {
       store.slots.delete(slot.id)
       throw error
@@ -155,8 +159,11 @@ export class MongodbData implements Datalayer {
     }
   }
   async dropSlot(id: string, ctx: Ctx): Promise<void> {
-    const store = this.#store, { place } = store
     ctx.signal.throwIfAborted()
+    await answered(this.#dropSlot(id), ctx)
+  }
+  async #dropSlot(id: string): Promise<void> {
+    const store = this.#store, { place } = store
     const known = (await slotsOf(place)).find((slot) => slot.id === id)
     if (known === undefined) return
     const table = await store.table(await this.#rootName(known.collection)).catch(() => undefined)
@@ -181,8 +188,10 @@ export class MongodbData implements Datalayer {
     const absent = paths.map((path) => ({ [path]: { $exists: false } })), state: Where = which === 'stale' ? (absent.length === 1 ? absent[0]! : { $or: absent }) : which === 'failed' ? { [`_marks.${slot.id}.error`]: { $exists: true } } : {}
     const hinted = keys === 'all' ? undefined : await store.where(source, { kind: 'keys', keys }, ctx)
     const projection = store.projection(source, slot.fields, ups, [slot.id, ...slot.upstream])
-    const hint = which === 'stale' && keys === 'all' && paths.length === 1 ? indexName(slot.id) : undefined
-    for await (const raws of store.scan(source, [state, upstreamThere(store, slot), hinted, where], { projection, hint, size: staleRows }, ctx)) {
+    const indexes = which === 'stale' && keys === 'all' && paths.length === 1 ? await indexNames(source.coll) : [], hint = indexes.length === 0 ? undefined : indexName(slot.id)
+    // Another program may have dropped it.
+    if (hint !== undefined && !indexes.includes(hint)) await this.#makeSlot(slot, ctx)
+    for await (const raws of store.scan(source, [state, which === 'stale' ? roomy(store.place) : undefined, upstreamThere(store, slot), hinted, where], { projection, hint, size: staleRows }, ctx)) {
       const fit = (await store.stamped(source, raws, projection, ctx)).filter((raw) => ups.every((up) => markIn(raw, up.id) !== undefined)), outputs = await this.#outputs(source, ups, fit, ctx)
       const rows = fit.flatMap((raw): Row[] => {
         const key = store.keyOf(source, raw), rev = [store.revOf(raw), ...slot.upstream.map((id) => markIn(raw, id)!.hash)].join('|'), mark = markIn(raw, slot.id), of = outputs(key)
@@ -208,16 +217,16 @@ export class MongodbData implements Datalayer {
   }
 
   async settle(slot: Slot, outcomes: readonly Outcome[], ctx: Ctx): Promise<readonly Key[]> {
-    await this.#store.present([slot.id], ctx)
-    return settle(this.#store, slot, outcomes, ctx)
+    await answered(this.#store.present([slot.id], ctx), ctx)
+    return answered(settle(this.#store, slot, outcomes, ctx), ctx)
   }
   prune(slot: Slot, keys: readonly Key[] | 'all', ctx: Ctx): Promise<number> {
-    return prune(this.#store, slot, keys, ctx)
+    return answered(prune(this.#store, slot, keys, ctx), ctx)
   }
   /** A command of the server, `{ ping: 1 }`, on the database of the namespace. */
   async native(statement: unknown, ctx: Ctx): Promise<unknown> {
     ctx.signal.throwIfAborted()
-    return this.#store.place.home.db.command(statement as Document)
+    return answered(this.#store.place.home.db.command(statement as Document), ctx)
   }
 }
 

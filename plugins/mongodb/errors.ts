@@ -11,13 +11,19 @@ const codes: ReadonlyMap<number, Meaning> = new Map<number, Meaning>([
   [11601, ['ABORTED', false]], [50, ['TIMEOUT', false]], [26, ['NOT_FOUND', false]], [11000, ['CONFLICT', false]], [85, ['CONFLICT', false]], [86, ['CONFLICT', false]],
   ...[14031, 39, 146, 292, 16945].map((c) => [c, ['RESOURCE_EXHAUSTED', false]] as [number, Meaning]),
   ...[20, 59, 67, 115, 166, 40324, 40573, 73].map((c) => [c, ['UNSUPPORTED', false]] as [number, Meaning]),
-  ...[2, 9, 14, 52, 56, 10334, 17419, 17420].map((c) => [c, ['INVALID_ARGUMENT', false]] as [number, Meaning]),
+  ...[2, 9, 14, 52, 56, 121, 10334, 17419, 17420].map((c) => [c, ['INVALID_ARGUMENT', false]] as [number, Meaning]),
 ])
 const names: readonly (readonly [RegExp, Meaning])[] = [
   [/^Mongo(Network|ServerSelection|PoolCleared|WaitQueueTimeout|ConnectionPool|NotConnected|TopologyClosed|ServerClosed|Operation)/, ['UNAVAILABLE', true]],
   [/^Mongo(ClientClosed|PoolClosed)/, ['CLOSED', false]],
   [/^Mongo(Parse|MissingCredentials|MissingDependency|AWS|OIDC)/, ['CONFIG_INVALID', false]],
 ]
+
+/** An error of the server's planner whose text has the whole query in it, and values with it, as one that says what is wrong only. */
+export function withoutPlan(error: unknown): unknown {
+  const { message, code, name } = error as { readonly message?: unknown; readonly code?: unknown; readonly name?: unknown }, at = typeof message === 'string' && message.startsWith('error processing query') ? message.indexOf('planner returned error') : undefined
+  return at === undefined ? error : Object.assign(new Error(at < 0 ? 'the query cannot be planned' : (message as string).slice(at).replace(/^planner returned error[^:]*:+\s*/, 'the query cannot be planned: '), { cause: error }), { code, name })
+}
 
 export function classify(error: unknown): { readonly code: ErrorCode; readonly retryable: boolean } | undefined {
   const { name, code, cause, errorLabels, message } = error as { readonly name?: unknown; readonly code?: unknown; readonly cause?: unknown; readonly errorLabels?: unknown; readonly message?: unknown }

@@ -50,6 +50,14 @@ export function valuesOf(home: Home, slot: string): Coll<Document> {
 export function viewOf({ home, name }: Pick<Table, 'home' | 'name'>): string {
   return `${home.prefix}${escape(`${name}_view`)}`
 }
+/** How each view of ours ends, and no other. */
+export const viewEnd: Document = { $unset: ['\u0001shown'] }
+/** What has the name of a collection's view: nothing, that view, or something of somebody else's. */
+export async function viewThere(table: Pick<Table, 'home' | 'name' | 'coll'>): Promise<'nothing' | 'ours' | 'strange'> {
+  const [info] = await table.home.db.listCollections({ name: viewOf(table) }).toArray() as readonly { readonly options?: { readonly viewOn?: string; readonly pipeline?: readonly Document[] } }[]
+  if (info === undefined) return 'nothing'
+  return info.options?.viewOn === table.coll.collectionName && JSON.stringify(info.options.pipeline?.at(-1)) === JSON.stringify(viewEnd) ? 'ours' : 'strange'
+}
 
 /** Makes the namespace, or checks that this Inlay understands the one that is there. */
 export async function openNamespace(server: Server, uri: string, namespace: string, { signal }: Ctx): Promise<Place> {
@@ -145,17 +153,51 @@ async function sourceOf(place: Place, name: string, attached: string): Promise<N
   const dot = attached.indexOf('.'), places = [...(place.database === undefined ? [] : [{ db: place.database, name: attached }]), ...(dot > 0 ? [{ db: attached.slice(0, dot), name: attached.slice(dot + 1) }] : [])]
   const refuse = (reason: string): never => { throw new InlayError('UNSUPPORTED', `The collection ${quote(name)} cannot be attached to ${quote(attached)}: ${reason}`) }
   for (const source of places) {
-    const db = place.server.client.db(source.db), [info] = await db.listCollections({ name: source.name }).toArray() as readonly { readonly type?: string; readonly options?: { readonly capped?: boolean } }[]
+    const db = place.server.client.db(source.db), [info] = await db.listCollections({ name: source.name }).toArray() as readonly { readonly type?: string; readonly options?: Options }[]
     if (info === undefined) continue
     if (info.type === 'view') refuse('it is a view, which cannot be written. Attach the collection that it reads.')
     if (info.type === 'timeseries') refuse('it is a time-series collection, whose documents cannot be changed one by one.')
     if (info.options?.capped === true) refuse('it is a capped collection, whose documents cannot grow or be removed.')
     if (source.name.startsWith('system.') || ['admin', 'local', 'config'].includes(source.db)) refuse('it belongs to the server.')
-    const taken = await db.collection(source.name).findOne({ $or: [{ _rev: { $exists: true, $not: { $type: 'binData' } } }, ...['_marks', '_cur', '_outputs'].map((f) => ({ [f]: { $exists: true, $not: { $type: 'object' } } }))] } as Document, { projection: { _id: 1 } })
-    if (taken !== null) refuse(`a document of it has a field of its own under one of the names that Inlay uses: ${ours.join(', ')}.`)
+    const coll = db.collection(source.name), strange = Object.entries(strangeFields(place)), taken = await coll.findOne({ $or: strange.map(([, condition]) => condition) } as Document, { projection: { _id: 1 } })
+    for (const [field, condition] of taken === null ? [] : strange) {
+      if (await coll.findOne({ $and: [{ _id: taken!._id }, condition] } as Document, { projection: { _id: 1 } }) !== null) refuse(`its document ${quote(foreignKeys(place.server.driver).keyOf(taken!._id))} has a field ${quote(field)} of its own, a name that Inlay uses. Rename that field; of Inlay are ${ours.join(', ')}.`)
+    }
+    if (await forbids(place, coll, info.options)) refuse(`its validator lets no document have the fields ${ours.join(', ')}. Allow them there.`)
     return source
   }
   throw new InlayError('NOT_FOUND', `The collection ${quote(name)} cannot be attached: there is no collection ${quote(attached)}${place.database === undefined ? ' (the URI names no database, so "database.collection" is expected)' : ` in the database ${quote(place.database)}`}. Write its name as it is.`)
+}
+
+interface Options { readonly capped?: boolean; readonly validator?: Document; readonly validationAction?: string; readonly validationLevel?: string }
+
+/** A UUID, and nothing else: what a rev of ours is. */
+export function anyRev({ server: { driver: { UUID } } }: Place): Document {
+  return { $gte: new UUID('00000000-0000-0000-0000-000000000000'), $lte: new UUID('ffffffff-ffff-ffff-ffff-ffffffffffff') }
+}
+const entries = (field: string): Document => ({ $cond: [{ $eq: [{ $type: `$${field}` }, 'object'] }, { $objectToArray: `$${field}` }, []] })
+/** Names under which a document has a mark of ours. */
+const marked: Document = { $map: { input: { $filter: { input: entries('_marks'), cond: { $and: [{ $eq: [{ $type: '$$this.v.rev' }, 'string'] }, { $eq: [{ $type: '$$this.v.hash' }, 'string'] }] } } }, in: '$$this.k' } }
+/** By field, the documents in which it is there and surely not ours: what a slot has lies beside its mark, and all of it beside a rev. */
+function strangeFields(place: Place): Record<string, Document> {
+  const objects = ['_marks', '_cur', '_outputs'].map((f): [string, Document] => [f, { [f]: { $exists: true }, $or: [{ [f]: { $not: { $type: 'object' } } }, { _rev: { $not: anyRev(place) } }, { $expr: { $not: { $setIsSubset: [{ $map: { input: entries(f), in: '$$this.k' } }, marked] } } }] }])
+  return { _rev: { _rev: { $exists: true, $not: anyRev(place) } }, ...Object.fromEntries(objects), _seen: { _seen: { $exists: true }, $or: [{ _seen: { $not: { $type: 'timestamp' } } }, { _rev: { $not: anyRev(place) } }] } }
+}
+/** Whether a document that is allowed as it is would not be with our fields. */
+async function forbids({ server: { driver: { Timestamp: Time, UUID } } }: Place, coll: Coll<Document>, { validator, validationAction, validationLevel }: Options = {}): Promise<boolean> {
+  if (validator === undefined || Object.keys(validator).length === 0 || validationAction === 'warn' || validationLevel === 'off') return false
+  const schema = validator['$jsonSchema'] as { readonly additionalProperties?: unknown; readonly properties?: Document } | undefined
+  if (schema?.additionalProperties === false && ours.some((field) => !(field in (schema.properties ?? {})))) return true
+  const fields = { $literal: { _rev: new UUID(), _marks: { s: { rev: '', hash: '' } }, _cur: { s: {} }, _outputs: { s: 1 }, _seen: new Time({ t: 1, i: 1 }) } }
+  return (await list(coll.aggregate([{ $match: validator }, { $limit: 1 }, { $replaceWith: { $mergeObjects: ['$$ROOT', fields] } }, { $match: { $nor: [validator] } }]))).length > 0
+}
+/** Takes out of the documents what is ours, and leaves what another program keeps under the same names. */
+async function clean(place: Place, { coll }: Table, slots: readonly KeptSlot[]): Promise<void> {
+  const names = { $setUnion: [marked, slots.map(({ id }) => ({ $literal: id }))] }
+  const left = (field: string): Document => { const rest = { $filter: { input: entries(field), cond: { $not: { $in: ['$$this.k', names] } } } }; return { $cond: [{ $ne: [{ $type: `$${field}` }, 'object'] }, `$${field}`, { $cond: [{ $eq: [rest, []] }, '$$REMOVE', { $arrayToObject: rest }] }] } }
+  await coll.updateMany({ $or: ['_marks', '_cur', '_outputs'].map((field) => ({ [field]: { $exists: true } })) } as Document, [{ $set: Object.fromEntries(['_marks', '_cur', '_outputs'].map((field) => [field, left(field)])) }])
+  await coll.updateMany({ _rev: anyRev(place) } as Document, { $unset: { _rev: '' } })
+  await coll.updateMany({ _seen: { $type: 'timestamp' } } as Document, { $unset: { _seen: '' } })
 }
 
 /** Sentences for what attaching adds. */
@@ -189,10 +231,10 @@ export async function rootOf(place: Place, slot: Pick<KeptSlot, 'collection'>): 
 export async function dropCollection(place: Place, name: string): Promise<void> {
   const kept = await keptOf(place, name)
   if (kept === undefined) return
-  const table = tableFrom(place, kept)
-  await dropIfThere(table.home.db, viewOf(table))
-  for (const slot of await derived(place, name)) await forgetSlot(place, slot, table, !table.attached)
-  if (table.attached) await table.coll.updateMany({ $or: ours.map((field) => ({ [field]: { $exists: true } })) } as Document, { $unset: Object.fromEntries(ours.map((field) => [field, ''])) })
+  const table = tableFrom(place, kept), slots = await derived(place, name)
+  if (await viewThere(table) === 'ours') await dropIfThere(table.home.db, viewOf(table))
+  for (const slot of slots) await forgetSlot(place, slot, table, !table.attached)
+  if (table.attached) await clean(place, table, slots)
   else await dropIfThere(place.home.db, table.coll.collectionName)
   await metaOf(place).deleteMany({ _id: { $in: [`token:${name}`, `collection:${name}`] as never[] } })
   if (table.attached && table.home !== place.home) await dropIfThere(table.home.db, `${table.home.prefix}_meta`)
@@ -212,7 +254,7 @@ export async function forgetSlot(place: Place, slot: KeptSlot, table: Table, who
   await dropIfThere(table.home.db, valuesOf(table.home, slot.id).collectionName)
   await metaOf(place).deleteOne({ _id: `slot:${slot.id}` as never })
 }
-async function indexNames(coll: Coll<Document>): Promise<readonly string[]> {
+export async function indexNames(coll: Coll<Document>): Promise<readonly string[]> {
   return coll.indexes().then((indexes) => indexes.map((index) => index.name ?? ''), (error: unknown) => { if ((error as { readonly code?: unknown }).code === 26) return []; throw error })
 }
 export function indexName(slot: string): string {

@@ -3,8 +3,8 @@ import type { Document, ObjectId } from 'mongodb'
 import type { Ctx, Key, Outcome, Rev, Slot } from '../../core/contract.ts'
 import { same } from '../../core/value.ts'
 import { bulk, exact, type Operation } from './bulk.ts'
-import { list } from './client.ts'
-import { valuesOf, type Home } from './schema.ts'
+import { list, reserve } from './client.ts'
+import { valuesOf, type Home, type Place } from './schema.ts'
 import { embedded, markIn, simple, valueIds, type Source, type Store, type StoredMark, type Where } from './store.ts'
 
 const sweepRows = 1000
@@ -57,12 +57,18 @@ async function settleInRows(store: Store, source: Source, slot: Slot, outcomes: 
   for (let todo = fitting; todo.length > 0;) {
     const answer = await bulk(source.coll, todo.map(step), ctx)
     for (const n of answer.refused) refused.add(todo[n]!.key)
-    // What a row will not hold beside its document is that row's error, and only that row's.
-    for (const [n, { code, message }] of answer.errors) if (!tooLargeCodes.has(code) || todo[n]!.kind === 'error') throw Object.assign(new Error(message), { code })
-    todo = [...answer.errors.keys()].map((n) => tooLarge(todo[n]!, server.docBytes))
+    // What a row will not hold beside its document is that row's error, and only that row's. One without room for that is refused.
+    for (const { code, message } of answer.errors.values()) if (!tooLargeCodes.has(code)) throw Object.assign(new Error(message), { code })
+    for (const n of answer.errors.keys()) if (todo[n]!.kind === 'error') refused.add(todo[n]!.key)
+    todo = [...answer.errors.keys()].flatMap((n) => (todo[n]!.kind === 'error' ? [] : [tooLarge(todo[n]!, server.docBytes)]))
   }
   return refused
 }
+/** Rows that have room for a mark. One without would be refused each time. */
+export function roomy({ server: { docBytes } }: Place): Where {
+  return { $expr: { $lte: [{ $bsonSize: '$$ROOT' }, docBytes + reserve - markRoom] } }
+}
+const markRoom = 16 * 1024
 const tooLargeCodes: ReadonlySet<number> = new Set([10334, 17419, 17420])
 function tooLarge({ key, rev, hash }: Outcome, docBytes: number): Outcome {
   return { key, rev, hash, kind: 'error', error: `the output does not fit into its row: MongoDB holds ${docBytes} bytes for both`, tries: 1 }
@@ -91,8 +97,8 @@ async function settleBeside(store: Store, source: Source, slot: Slot, outcomes: 
     if (outcome.kind === 'same') return moved(store, slot, filter, outcome)
     return exact(filter, { $set: { [mark]: markOf(outcome, { gen, n: outcome.kind === 'values' ? outcome.values.length : 0, ...(slot.many ? { many: true } : {}), ...(outcome.key.startsWith('~') && source.table.attached ? { k: outcome.key } : {}) }), ...current(store, slot) } })
   }), ctx)
-  for (const [, { code, message }] of answer.errors) throw Object.assign(new Error(message), { code })
-  for (const n of answer.refused) refused.add(fit[n]!.key)
+  for (const { code, message } of answer.errors.values()) if (!tooLargeCodes.has(code)) throw Object.assign(new Error(message), { code })
+  for (const n of [...answer.refused, ...answer.errors.keys()]) refused.add(fit[n]!.key)
 
   const late = fresh.filter(({ key }) => refused.has(key)), done = fit.filter(({ key, kind }) => kind !== 'same' && !refused.has(key))
   const dead = [...late.flatMap(({ key, values: list }) => valueIds(key, { rev: '', hash: '', gen, n: list.length })), ...done.flatMap(({ key }) => valueIds(key, before.get(key)?.mark))]

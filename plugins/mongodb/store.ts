@@ -17,9 +17,10 @@ import { InlayError, quote } from '../../core/errors.ts'
 import { evaluate } from '../../core/match.ts'
 import { fieldIn, pathIn } from './bson.ts'
 import { list } from './client.ts'
+import { withoutPlan } from './errors.ts'
 import { compileFilter, everything, literal, onPath, type Leaf } from './filter.ts'
 import { keyText, textual } from './keys.ts'
-import { metaOf, pathsOf, rootOf, tableOf, valuesOf, type Place, type Table } from './schema.ts'
+import { anyRev, metaOf, pathsOf, rootOf, tableOf, valuesOf, type Place, type Table } from './schema.ts'
 
 export type Where = Readonly<Record<string, unknown>>
 export interface StoredMark { readonly rev: Rev; readonly hash: string; readonly error?: string; readonly tries?: number; readonly none?: true; readonly gen?: ObjectId; readonly n?: number; readonly many?: true; /** The row's key, where that is not the text of its `_id`: for the view. */ readonly k?: Key }
@@ -35,6 +36,7 @@ export interface Scan { readonly projection?: Document; readonly after?: Key | u
 
 export const simple: { readonly locale: 'simple' } = { locale: 'simple' }
 const tableMs = 1000
+const claims = 'ffffffff-ffff'
 const chunkKey = /^(.*)#(0|[1-9]\d{0,8})$/s
 
 export class Store {
@@ -201,6 +203,8 @@ export class Store {
           after = this.keyOf(source, batch.at(-1)!)
           yield batch
         }
+      } catch (error) {
+        throw withoutPlan(error)
       } finally {
         await cursor.close()
       }
@@ -226,6 +230,14 @@ export class Store {
   }
   newRev(): unknown {
     return new this.place.server.driver.UUID()
+  }
+  /** A rev that says that its row is being removed. */
+  newClaim(): unknown {
+    return new this.place.server.driver.UUID(`${claims}${crypto.randomUUID().slice(claims.length)}`)
+  }
+  /** Every such rev. */
+  claimed(): Document {
+    return { ...anyRev(this.place), $gte: new this.place.server.driver.UUID(`${claims}-0000-0000-000000000000`) }
   }
 
   /** Outputs of documents that were read with the projection for it. */
@@ -261,6 +273,9 @@ export class Store {
   }
 }
 
+export function isClaim(rev: Rev): boolean {
+  return rev.startsWith(claims)
+}
 /** Whether the outputs of a slot lie in their rows, and can be filtered there. */
 export function embedded(slot: Pick<Slot, 'many' | 'shape'>): boolean {
   return !slot.many && slot.shape.kind !== 'vector' && slot.shape.kind !== 'bytes'

@@ -1,17 +1,17 @@
 /** For people: `<collection>_view` beside each collection, its documents with outputs under `_outputs.<key>.<model>`. */
 import type { Document } from 'mongodb'
-import { slotsOf, valuesOf, viewOf, type KeptSlot, type Place, type Table } from './schema.ts'
+import { slotsOf, valuesOf, viewEnd, viewOf, viewThere, type KeptSlot, type Place, type Table } from './schema.ts'
 
 /** Makes the view of a collection, or what it shows, as its slots are now; without any it goes. */
 export async function showViews(place: Place, table: Table): Promise<void> {
-  const slots = (await slotsOf(place)).filter((slot) => slot.collection === table.name && slot.label !== undefined), name = viewOf(table), { db } = table.home
+  const slots = (await slotsOf(place)).filter((slot) => slot.collection === table.name && slot.label !== undefined), name = viewOf(table), { db } = table.home, there = await viewThere(table)
   if (slots.length === 0) {
-    if (await isView(table)) await db.dropCollection(name)
+    if (there === 'ours') await db.dropCollection(name)
     return
   }
+  if (there === 'strange') return                                            // it stays as it is
   const view = { viewOn: table.coll.collectionName, pipeline: pipelineOf(table, slots) }, change = (): Promise<unknown> => db.command({ collMod: name, ...view })
   const codeOf = (error: unknown): unknown => (error as { readonly code?: unknown }).code
-  // Something else of that name stays as it is.
   await change().catch(async (error: unknown) => {
     if (codeOf(error) !== 26) return
     await db.command({ create: name, ...view }).catch(async (lost: unknown) => {
@@ -19,9 +19,6 @@ export async function showViews(place: Place, table: Table): Promise<void> {
       await change().catch(() => {})
     })
   })
-}
-async function isView(table: Table): Promise<boolean> {
-  return (await table.home.db.listCollections({ name: viewOf(table), type: 'view' }).toArray()).length > 0
 }
 
 /** Of two slots of one label the older is shown. */
@@ -44,5 +41,5 @@ export function pipelineOf(table: Pick<Table, 'home'>, slots: readonly KeptSlot[
     for (const name of path) within = (within[name] ??= {}) as Document
     within[last] = value
   }
-  return [...beside, { $set: { '\u0001shown': shown } }, { $unset: ['_rev', '_marks', '_cur', '_seen', '_outputs', ...used] }, { $set: { _outputs: '$\u0001shown' } }, { $unset: ['\u0001shown'] }]
+  return [...beside, { $set: { '\u0001shown': shown } }, { $unset: ['_rev', '_marks', '_cur', '_seen', '_outputs', ...used] }, { $set: { _outputs: '$\u0001shown' } }, viewEnd]
 }

@@ -117,7 +117,9 @@ class Watcher {
         this.#pending = 'stale'                                              // what others had stamped, and told to others
         return
       } catch (error) {
-        if (!lostCodes.has((error as { readonly code?: unknown }).code) && classify(error) !== undefined) throw error      // a damaged place has a code of its own each time
+        if (!lostCodes.has((error as { readonly code?: unknown }).code) && classify(error)?.retryable === true) throw error      // a damaged place has a code of its own each time
+        // A damaged one may pass for a later place than those to come.
+        if (token !== undefined) await metaOf(this.#store.place).deleteOne({ _id: this.#tokenId, token })
       }
     }
     await this.#start({})

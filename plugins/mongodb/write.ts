@@ -6,7 +6,7 @@ import { fieldIn, ours, Unfit } from './bson.ts'
 import { bulk, exact, exactPipeline, isTaken, type Operation } from './bulk.ts'
 import { list } from './client.ts'
 import { removeValues } from './settle.ts'
-import { isPlain, simple, type Source, type Store } from './store.ts'
+import { isClaim, isPlain, simple, type Source, type Store } from './store.ts'
 
 const rounds = 8
 
@@ -32,7 +32,7 @@ export async function write(store: Store, source: Source, ops: readonly Write[],
     const made = op.key === undefined ? (attached ? new driver.ObjectId() : crypto.randomUUID()) : undefined, id = made ?? keys.idOf(op.key!)
     const refuse = (reason: string): void => { results[at] = { status: 'refused', key: op.key ?? '', reason } }
     if (id === undefined) { results[at] = op.kind === 'insert' || op.kind === 'put' ? { status: 'refused', key: op.key!, reason: `no _id is written like this key` } : { status: 'missing', key: op.key! }; continue }
-    const rev = op.kind !== 'remove' && op.as !== undefined ? store.storedRev(op.as) : store.newRev()
+    const rev = op.kind === 'remove' ? store.newClaim() : op.as === undefined ? store.newRev() : store.storedRev(op.as)
     const given = op.kind === 'patch' ? op.set : op.kind === 'remove' ? {} : op.doc
     const strange = attached ? opaqueIn(given) : undefined
     if (strange !== undefined) { refuse(`the value under ${JSON.stringify(strange)} is one of MongoDB's that Inlay reads, but cannot write; change other fields of the document`); continue }
@@ -45,13 +45,14 @@ export async function write(store: Store, source: Source, ops: readonly Write[],
       continue
     }
     if (!codec.fits(raw, docBytes)) { refuse(`the document has ${driver.BSON.calculateObjectSize(raw)} bytes; MongoDB holds ${docBytes} beside what Inlay keeps in it`); continue }
-    const filter: Document = { _id: id, ...('rev' in op && op.rev !== undefined ? { _rev: store.storedRev(op.rev) } : {}) }
+    const filter: Document = { _id: id, ...('rev' in op && op.rev !== undefined ? { _rev: { $eq: store.storedRev(op.rev) } } : {}) }
+    if (op.kind === 'remove') filter['_rev'] = { ...filter['_rev'] as Document | undefined, $not: store.claimed() }
     const was = 'was' in op && op.was !== undefined ? unchanged(op.was) : undefined
     plan.push({ at, id, rev, step: stepOf(op, { ...filter, ...was }, raw, rev, id), ...(was === undefined ? {} : { was, plain: stepOf(op, filter, raw, rev, id) }) })
     if ('updateOne' in plan.at(-1)!.step && Array.isArray((plan.at(-1)!.step as { readonly updateOne: { readonly update: unknown } }).updateOne.update)) mine(String(rev))
   }
 
-  const claimed: typeof plan = []
+  const claimed: typeof plan = [], met: typeof plan = []
   for (let todo = plan, round = 0; todo.length > 0; round++) {
     const { refused, errors } = await bulk(source.coll, todo.map(({ step }) => step), ctx), lost: typeof plan = [], again: typeof plan = []
     for (const [n, of] of todo.entries()) {
@@ -66,16 +67,22 @@ export async function write(store: Store, source: Source, ops: readonly Write[],
     }
     for (const [of, there] of await whichExist(store, source, lost, ctx)) {
       const op = ops[of.at]!
+      if (there && op.kind === 'remove' && (op.rev === undefined || isClaim(op.rev))) { met.push(of); continue }
       // Some values cannot be compared in the form in which they are read: where the document is the same to Inlay, its rev decides.
       if (there && of.plain !== undefined && await holds(store, source, of.id, op as never, ctx)) { again.push({ at: of.at, id: of.id, rev: of.rev, step: of.plain }); continue }
       results[of.at] = { status: there && 'rev' in op && op.rev !== undefined ? 'moved' : 'missing', key: keyOf(of.at, of.id) }
     }
     todo = again
   }
-  for (const [of, status] of await removeClaimed(store, source, claimed, ctx)) {
-    if (status !== 'again') results[of.at] = { status, key: keyOf(of.at, of.id) }
-    // Another write came between claim and removal: the row is as if that one had been first.
-    else results[of.at] = (ops[of.at] as { readonly rev?: Rev }).rev === undefined ? (await write(store, source, [ops[of.at]!], mine, ctx))[0]! : { status: 'moved', key: keyOf(of.at, of.id) }
+  // A row that another remove has claimed is its to report; it goes here too, as that process may be dead.
+  const revOf = ({ at }: { readonly at: number }): Rev | undefined => (ops[at] as { readonly rev?: Rev }).rev
+  const others = met.map((of) => { const rev = revOf(of); return { ...of, rev: rev === undefined ? store.claimed() : store.storedRev(rev) } })
+  for (const [list, done] of [[claimed, 'done'], [others, 'missing']] as const) {
+    for (const [of, gone] of await removeClaimed(store, source, list, ctx)) {
+      if (gone) results[of.at] = { status: done, key: keyOf(of.at, of.id) }
+      // Another write came between claim and removal: the row is as if that one had been first.
+      else results[of.at] = revOf(of) === undefined ? (await write(store, source, [ops[of.at]!], mine, ctx))[0]! : { status: 'moved', key: keyOf(of.at, of.id) }
+    }
   }
   return results as readonly Written[]
 }
@@ -88,7 +95,7 @@ async function holds(store: Store, source: Source, id: unknown, { rev, was }: { 
 function stepOf(op: Write, filter: Document, raw: Record<string, unknown>, rev: unknown, id: unknown): Operation {
   switch (op.kind) {
     case 'insert': return { insertOne: { document: ordered({ _id: id }, raw, { _rev: rev }) } }
-    // Whoever claimed a row may remove it. The claim is a rev, so that results in flight are refused from here on.
+    // Whoever claimed a row may remove it, and nobody claims a claimed one. The claim is a rev, so that results in flight are refused from here on.
     case 'remove': return exact(filter, { $set: { _rev: rev } })
     case 'patch': {
       const unset = op.unset.map(fieldIn)
@@ -121,15 +128,15 @@ async function whichExist<T extends { readonly id: unknown }>(store: Store, sour
 }
 
 interface Claimed { readonly at: number; readonly id: unknown; readonly rev: unknown; readonly was?: Document }
-/** Removes claimed rows, then their values. `again`: the row moved in between. */
-async function removeClaimed<T extends Claimed>(store: Store, source: Source, claimed: readonly T[], ctx: Ctx): Promise<readonly (readonly [T, 'done' | 'missing' | 'again'])[]> {
+/** Removes claimed rows, then their values. False: the row moved in between. */
+async function removeClaimed<T extends Claimed>(store: Store, source: Source, claimed: readonly T[], ctx: Ctx): Promise<readonly (readonly [T, boolean])[]> {
   if (claimed.length === 0) return []
   const raws = await list(source.coll.find({ _id: { $in: claimed.map(({ id }) => id) } } as Document, { projection: { _rev: 1, _marks: 1 }, collation: simple, signal: ctx.signal }))
   const { deleted } = await bulk(source.coll, claimed.map(({ id, rev, was }) => ({ deleteOne: { filter: { _id: id, _rev: rev, ...was } as Document, collation: simple } })), ctx)
   const left = deleted === claimed.length ? [] : (await whichExist(store, source, claimed, ctx)).filter(([, there]) => there).map(([of]) => of)
   const gone = claimed.filter((of) => !left.includes(of)), ids = new Set(gone.map(({ id }) => source.table.keys.keyOf(id)))
   await removeValues(source.table.home, raws.map((raw) => ({ key: store.keyOf(source, raw), raw })).filter(({ key }) => ids.has(key)), ctx)
-  return claimed.map((of) => [of, left.includes(of) ? 'again' : deleted === 0 ? 'missing' : 'done'])
+  return claimed.map((of) => [of, !left.includes(of)])
 }
 
 const tags: ReadonlySet<string> = new Set(['$oid', '$numberDecimal', '$regularExpression', '$timestamp', '$minKey', '$maxKey', '$symbol', '$code', '$dbPointer', '$undefined', '$binary'])

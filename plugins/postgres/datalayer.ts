@@ -5,7 +5,7 @@ import { InlayError, messageOf, quote } from '../../core/errors.ts'
 import { compareStrings } from '../../core/value.ts'
 import { compileFilter } from './filter.ts'
 import { watch } from './notices.ts'
-import { createCollection, createSlot, drop, installsOf, maxDims, table, Tables, type Place } from './schema.ts'
+import { createCollection, createSlot, drop, installsOf, maxDims, openNamespace, table, Tables, type Place } from './schema.ts'
 import { columnOf, jsonOf } from './shape.ts'
 import { ownSource, slotSource, tableSource, type Source } from './source.ts'
 import { boolArray, intArray, jsonbArray, Params, textArray, type Query, type SqlRow } from './sql.ts'
@@ -41,14 +41,19 @@ export class PostgresData implements Datalayer {
   }
 
   async create(collection: Collection, ctx: Ctx): Promise<void> {
-    await createCollection(this.#place, collection, ctx.signal)
+    await createCollection(this.#place, collection, ctx.signal).catch(async (error: unknown) => {
+      // Somebody dropped the schema since it was opened.
+      if (!/^(42P01|3F000)$/.test(codeOf(error))) throw error
+      await openNamespace(this.#place.sql, this.#place.namespace, ctx.signal)
+      await createCollection(this.#place, collection, ctx.signal)
+    })
     this.#tables.forget(collection.name)
   }
   installs(collection: Collection, ctx: Ctx): Promise<readonly string[]> {
     return installsOf(this.#place, collection, ctx.signal)
   }
   async drop(name: string, ctx: Ctx): Promise<void> {
-    await drop(this.#place, name, undefined, ctx.signal)
+    await drop(this.#place, name, ctx.signal)
     this.#tables.forget(name)
   }
   async list(ctx: Ctx): Promise<readonly Collection[]> {
@@ -57,8 +62,7 @@ export class PostgresData implements Datalayer {
   }
 
   async write(collection: string, ops: readonly Write[], ctx: Ctx): Promise<readonly Written[]> {
-    const attached = await this.#tables.of(collection, ctx.signal)
-    if (attached !== undefined) return this.#writeTable(collection, attached, ops, ctx)
+    if (await this.#tables.of(collection, ctx.signal) !== undefined) return this.#asIs(collection, async () => this.#writeTable(collection, (await this.#tables.of(collection, ctx.signal))!, ops, ctx))
     const { sql } = this.#place, t = table(this.#place, collection)
     const kinds = new Set(ops.map((op) => (op.kind === 'patch' || (op.kind === 'put' && op.rev !== undefined) ? 'change' : op.kind)))
     try {
@@ -76,6 +80,17 @@ export class PostgresData implements Datalayer {
       if (ops.length === 1) return [{ status: 'refused', key: ops[0]!.key ?? '', reason: messageOf(error) }]
       const half = ops.length >> 1
       return [...await this.write(collection, ops.slice(0, half), ctx), ...await this.write(collection, ops.slice(half), ctx)]
+    }
+  }
+
+  /** Does it once more where the table was altered since it was looked at. */
+  async #asIs<T>(collection: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work()
+    } catch (error) {
+      if (!isAltered(error)) throw error
+      this.#tables.forget(collection)
+      return work()
     }
   }
 
@@ -109,12 +124,12 @@ export class PostgresData implements Datalayer {
   }
 
   async *find(query: ContractQuery, ctx: Ctx): AsyncIterable<readonly Row[]> {
-    const source = await this.#source(query.from, ctx), { from, key, rev, only } = source, { skip = 0, limit } = query
+    const { skip = 0, limit } = query
     if (query.order !== undefined) throw new InlayError('INTERNAL', 'This database does not sort, as its capabilities say.')
     const slots = (query.slots ?? []).map((id) => ({ id, slot: this.#slot(id) }))
     let after = query.after, left = limit ?? Number.POSITIVE_INFINITY
-    for (let first = true; left > 0; first = false) {
-      const p = new Params(), size = Math.min(findRows, left)
+    const page = async (size: number, first: boolean): Promise<readonly Row[]> => {
+      const source = await this.#source(query.from, ctx), { from, key, rev, only } = source, p = new Params()
       const columns = [`${key} as k`, `${rev} as r`, ...source.columns(query.fields, p)]
       const joins = slots.map(({ id, slot }, i) => {
         columns.push(outputColumn(slot, i))
@@ -122,10 +137,14 @@ export class PostgresData implements Datalayer {
       })
       const where = [only, this.#where(query.where, p, source), ...(after === undefined ? [] : [source.after(after, p)])].join(' and ')
       const rows = await this.#place.sql.query(`select ${columns.join(', ')} from ${from} ${joins.join(' ')} where ${where} order by ${source.order} limit ${size}${first && skip > 0 ? ` offset ${skip}` : ''}`, p.list, ctx.signal)
-      if (rows.length > 0) yield rows.map((row): Row => ({ key: row['k']!, rev: row['r']!, doc: source.doc(row, query.fields), outputs: this.#outputs(row, slots) }))
+      return rows.map((row): Row => ({ key: row['k']!, rev: row['r']!, doc: source.doc(row, query.fields), outputs: this.#outputs(row, slots) }))
+    }
+    for (let first = true; left > 0; first = false) {
+      const size = Math.min(findRows, left), rows = await this.#asIs(query.from, () => page(size, first))
+      if (rows.length > 0) yield rows
       if (rows.length < size) return
       left -= rows.length
-      after = rows.at(-1)!['k']!
+      after = rows.at(-1)!.key
     }
   }
   #outputs(row: SqlRow, slots: readonly { readonly id: string; readonly slot: Slot }[]): Record<string, readonly Value[]> {
@@ -138,7 +157,10 @@ export class PostgresData implements Datalayer {
     return outputs
   }
 
-  async count(query: ContractQuery, ctx: Ctx): Promise<number> {
+  count(query: ContractQuery, ctx: Ctx): Promise<number> {
+    return this.#asIs(query.from, () => this.#count(query, ctx))
+  }
+  async #count(query: ContractQuery, ctx: Ctx): Promise<number> {
     const source = await this.#source(query.from, ctx), { from, only } = source, p = new Params()
     const where = [only, this.#where(query.where, p, source), ...(query.after === undefined ? [] : [source.after(query.after, p)])].join(' and ')
     const [row] = await this.#place.sql.query(`select count(*) as n from ${from} where ${where}`, p.list, ctx.signal)
@@ -147,22 +169,20 @@ export class PostgresData implements Datalayer {
 
   async openSlot(slot: Slot, ctx: Ctx): Promise<{ readonly filters: boolean }> {
     const many = this.#slots.has(slot.collection)
-    await createSlot(this.#place, slot, many, many ? undefined : await this.#tables.of(slot.collection, ctx.signal), ctx.signal)
+    await createSlot(this.#place, slot, many, !many && await this.#tables.of(slot.collection, ctx.signal) !== undefined, ctx.signal)
     this.#slots.set(slot.id, slot)
     return { filters: !slot.many }
   }
   async dropSlot(id: string, ctx: Ctx): Promise<void> {
-    const of = this.#slots.get(id)?.collection
-    await drop(this.#place, id, of === undefined || this.#slots.has(of) ? undefined : await this.#tables.ifThere(of, ctx.signal), ctx.signal)
+    await drop(this.#place, id, ctx.signal)
     this.#slots.delete(id)
   }
 
   async *rows(slot: Slot, which: 'stale' | 'failed' | 'all', keys: readonly Key[] | 'all', ctx: Ctx): AsyncIterable<readonly Row[]> {
-    const source = await this.#source(slot.collection, ctx), { from, key, only } = source, upstream = this.#upstream(slot, source)
     const ups = slot.upstream.map((id) => ({ id, slot: this.#slot(id) }))
-    const test = which === 'stale' ? `(o.key is null or o.rev <> ${upstream.rev})` : which === 'failed' ? 'o.err is not null' : 'true'
-    const read = async (after: Key | undefined, to?: Key): Promise<readonly Row[]> => {
-      const p = new Params()
+    const read = (after: Key | undefined, to?: Key): Promise<readonly Row[]> => this.#asIs(slot.collection, async () => {
+      const source = await this.#source(slot.collection, ctx), { from, key, only } = source, upstream = this.#upstream(slot, source), p = new Params()
+      const test = which === 'stale' ? `(o.key is null or o.rev <> ${upstream.rev})` : which === 'failed' ? 'o.err is not null' : 'true'
       const columns = [`${key} as k`, `${upstream.rev} as r`, 'o.rev as mr', 'o.hash as mh', 'o.err as me', 'o.tries as mt', 'o.none as mn', ...source.columns(slot.fields, p)]
       const joins = ups.map(({ id, slot: up }, i) => {
         columns.push(outputColumn(up, i))
@@ -175,14 +195,14 @@ export class PostgresData implements Datalayer {
         key: row['k']!, rev: row['r']!, doc: source.doc(row, slot.fields), outputs: this.#outputs(row, ups),
         ...(row['mr'] === null ? {} : { mark: { rev: row['mr']!, hash: row['mh']!, ...(row['me'] === null ? {} : { error: row['me']! }), ...(row['mt'] === null ? {} : { tries: Number(row['mt']) }), ...(isTrue(row['mn']) ? { none: true as const } : {}) } satisfies Mark }),
       }))
-    }
+    })
     for (let after: Key | undefined; ;) {
       const rows = await read(after)
       if (rows.length > 0) yield rows
       if (rows.length < staleRows) return
       after = rows.at(-1)!.key
-      while (source.upTo !== undefined) {
-        const to: Key | undefined = await this.#keyAfter(source, after, ctx)
+      while ((await this.#source(slot.collection, ctx)).upTo !== undefined) {
+        const to: Key | undefined = await this.#keyAfter(slot.collection, after, ctx)
         if (to === undefined) break
         const page = await read(after, to)
         for (let i = 0; i < page.length; i += staleRows) yield page.slice(i, i + staleRows)
@@ -191,13 +211,16 @@ export class PostgresData implements Datalayer {
     }
   }
   /** The key that ends the next page of all rows; undefined where fewer are left. */
-  async #keyAfter(source: Source, after: Key, ctx: Ctx): Promise<Key | undefined> {
-    const p = new Params()
+  async #keyAfter(of: string, after: Key, ctx: Ctx): Promise<Key | undefined> {
+    const source = await this.#source(of, ctx), p = new Params()
     const [row] = await this.#place.sql.query(`select ${source.key} as k from ${source.from} where ${source.after(after, p)} order by ${source.order} offset ${windowRows - 1} limit 1`, p.list, ctx.signal)
     return row?.['k'] ?? undefined
   }
 
-  async tally(slot: Slot, ctx: Ctx): Promise<Awaited<ReturnType<Datalayer['tally']>>> {
+  tally(slot: Slot, ctx: Ctx): ReturnType<Datalayer['tally']> {
+    return this.#asIs(slot.collection, () => this.#tally(slot, ctx))
+  }
+  async #tally(slot: Slot, ctx: Ctx): ReturnType<Datalayer['tally']> {
     const source = await this.#source(slot.collection, ctx), { from, key, only } = source, upstream = this.#upstream(slot, source), t = table(this.#place, slot.id), p = new Params()
     const where = `${only} and ${upstream.valued} and ${this.#where(slot.where, p, source)}`
     const current = `o.rev = ${upstream.rev} and ${upstream.current}`
@@ -207,7 +230,10 @@ export class PostgresData implements Datalayer {
     return { rows: Number(row!['rows']), missing: Number(row!['missing']), stale: Number(row!['stale']), failed: Number(row!['failed']), orphaned: Number(row!['orphaned']) }
   }
 
-  async settle(slot: Slot, outcomes: readonly Outcome[], ctx: Ctx): Promise<readonly Key[]> {
+  settle(slot: Slot, outcomes: readonly Outcome[], ctx: Ctx): Promise<readonly Key[]> {
+    return this.#asIs(slot.collection, () => this.#settle(slot, outcomes, ctx))
+  }
+  async #settle(slot: Slot, outcomes: readonly Outcome[], ctx: Ctx): Promise<readonly Key[]> {
     const marks = this.#marks(slot, await this.#source(slot.collection, ctx), outcomes), { sql } = this.#place
     const accepted = slot.many
       ? await sql.transaction(async (query) => {
@@ -257,8 +283,11 @@ export class PostgresData implements Datalayer {
       on conflict (key, off) do update set rev = excluded.rev, value = excluded.value where o.rev <> excluded.rev`, p.list)
   }
 
+  prune(slot: Slot, keys: readonly Key[] | 'all', ctx: Ctx): Promise<number> {
+    return this.#asIs(slot.collection, () => this.#prune(slot, keys, ctx))
+  }
   /** What is removed is what was seen: an output that was made anew while this waited for its lock has another rev, and stays. */
-  async prune(slot: Slot, keys: readonly Key[] | 'all', ctx: Ctx): Promise<number> {
+  async #prune(slot: Slot, keys: readonly Key[] | 'all', ctx: Ctx): Promise<number> {
     const source = await this.#source(slot.collection, ctx), { from, key, only } = source, upstream = this.#upstream(slot, source), t = table(this.#place, slot.id), p = new Params()
     const hint = keys === 'all' ? 'true' : `o.key = any(${p.add(keys)}::text[])`
     const [row] = await this.#place.sql.query(`with seen as materialized (select o.key, o.rev from ${t} o where o.off = ${markOffset(slot)} and ${hint} and not exists (select from ${from} ${upstream.join} where ${key} = o.key and ${only} and ${upstream.valued} and ${this.#where(slot.where, p, source)})),
@@ -351,7 +380,14 @@ function isTrue(text: string | null | undefined): boolean {
 
 /** SQLSTATE classes of values that the server will not hold. */
 function isDataFault(error: unknown): boolean {
-  return /^(22|54)/.test(String((error as { readonly code?: unknown }).code))
+  return /^(22|54)/.test(codeOf(error))
+}
+/** Columns have other names or types than before. */
+function isAltered(error: unknown): boolean {
+  return /^(42703|42883|42804)$/.test(codeOf(error)) || /cached plan must not change/.test(messageOf(error))
+}
+function codeOf(error: unknown): string {
+  return String((error as { readonly code?: unknown }).code)
 }
 
 /** Says to the trigger, until the transaction ends, that the revs are ours: new UUIDs, which it takes as they are. */

@@ -6,13 +6,15 @@ import { randomUUID } from 'node:crypto'
 import type { Ctx, Key, Notice } from '../../core/contract.ts'
 import { sha256 } from '../../core/encoding.ts'
 import { table, type Place } from './schema.ts'
-import { intArray, literal, name, Params } from './sql.ts'
+import { literal, name, Params, textArray } from './sql.ts'
 import { keyText, type Table } from './table.ts'
 
 /** A watcher not heard of for so long is told nothing more; after ten times that it is forgotten. */
 const aliveSeconds = 60
 const beatMs = 10_000
 const pageRows = 100
+/** So many are remembered as given and not done. Beyond that they are forgotten, and given again. */
+const mostGiven = 10_000
 /** Of one statement; beyond that the watcher is told to look at what is stale. */
 const mostKeys = 10_000
 
@@ -20,26 +22,32 @@ const mostKeys = 10_000
 export function noticeTables(place: Pick<Place, 'namespace'>): readonly string[] {
   return [
     `create table if not exists ${table(place, '_watchers')} (id uuid primary key, collection text not null, seen timestamptz not null default clock_timestamp())`,
-    `create table if not exists ${table(place, '_outbox')} (n serial primary key, watcher uuid not null references ${table(place, '_watchers')} on delete cascade, keys text[])`,
+    `create table if not exists ${table(place, '_outbox')} (n bigserial primary key, watcher uuid not null references ${table(place, '_watchers')} on delete cascade, keys text[])`,
     `create index if not exists _outbox_watcher on ${table(place, '_outbox')} (watcher, n)`,
     tellFunction(place, '_tell', '_id'),
   ]
 }
-/** With the rights of who installed it: other programs need none on Inlay's tables. */
+/** With the rights of who installed it: other programs need none on Inlay's tables. What goes wrong in it fails no write: where the key has another name by now, all that is stale is looked at. */
 function tellFunction(place: Pick<Place, 'namespace'>, of: string, key: string): string {
   const keys = (from: string): string => `select array_agg(k) into ks from (select distinct ${key} as k from ${from} limit ${mostKeys + 1}) all_keys`
   return `create or replace function ${table(place, of)}() returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $tell$
 declare ks text[];
 begin
   if not exists (select from ${table(place, '_watchers')} where collection = tg_argv[0] and seen > clock_timestamp() - interval '${aliveSeconds} seconds') then return null; end if;
-  if tg_op = 'INSERT' then ${keys('new_rows t')};
-  elsif tg_op = 'DELETE' then ${keys('old_rows t')};
-  elsif tg_op = 'UPDATE' then ${keys('(select * from old_rows union all select * from new_rows) t')};
-  end if;
-  if ks is null and tg_op <> 'TRUNCATE' then return null; end if;
-  if cardinality(ks) > ${mostKeys} then ks := null; end if;
+  begin
+    if tg_op = 'INSERT' then ${keys('new_rows t')};
+    elsif tg_op = 'DELETE' then ${keys('old_rows t')};
+    elsif tg_op = 'UPDATE' then ${keys('(select * from old_rows union all select * from new_rows) t')};
+    end if;
+    if ks is null and tg_op <> 'TRUNCATE' then return null; end if;
+    if cardinality(ks) > ${mostKeys} then ks := null; end if;
+  exception when others then ks := null;
+  end;
   insert into ${table(place, '_outbox')} (watcher, keys) select id, ks from ${table(place, '_watchers')} where collection = tg_argv[0] and seen > clock_timestamp() - interval '${aliveSeconds} seconds';
   perform pg_notify(${literal(channelOf(place))}, '');
+  return null;
+exception when others then
+  raise warning 'Inlay is not told of this write of %: %', tg_table_name, sqlerrm;
   return null;
 end $tell$`
 }
@@ -89,7 +97,8 @@ export async function* watch(place: Place, collection: string, ctx: Ctx): AsyncI
     await sql.query(`delete from ${watchers} where seen < clock_timestamp() - interval '${aliveSeconds * 10} seconds'`, [], signal)
     // What was written before is found by its revs.
     yield { keys: 'stale', done: async () => {} }
-    let beaten = Date.now(), after = 0
+    const given = new Set<string>()
+    let beaten = Date.now()
     while (!signal.aborted) {
       rung = false
       if (Date.now() - beaten > beatMs) {
@@ -98,24 +107,26 @@ export async function* watch(place: Place, collection: string, ctx: Ctx): AsyncI
         if (before === undefined) await sql.query(`insert into ${watchers} (id, collection) values ($1::uuid, $2)`, [id, collection], signal)
         if (before === undefined || before['late'] === 'true' || before['late'] === 't') yield { keys: 'stale', done: async () => {} }
       }
-      const rows = await sql.query(`select n::text as n, array_to_json(keys)::text as keys from ${outbox} where watcher = $1::uuid and n > $2::int order by n limit ${pageRows}`, [id, String(after)], signal)
+      const rows = await sql.query(`select n::text as n, array_to_json(keys)::text as keys from ${outbox} where watcher = $1::uuid and n <> all($2::text[]::bigint[]) order by n limit ${pageRows}`, [id, textArray([...given])], signal)
       if (rows.length === 0) {
         await new Promise<void>((resolve) => {
           const timer = setTimeout(resolve, listening.pollMs)
           ring = () => { clearTimeout(timer); resolve() }
           if (rung || signal.aborted) ring()
         })
-        // A transaction that began earlier may commit later, under a lower number.
-        after = 0
         continue
       }
-      after = Number(rows.at(-1)!['n'])
+      // Not by the last number: a transaction that began earlier may commit later, under a lower one.
+      const numbers = rows.map((row) => row['n']!)
+      if (given.size > mostGiven) given.clear()
+      for (const n of numbers) given.add(n)
       const keys = rows.some((row) => row['keys'] === null) ? 'stale' as const : [...new Set(rows.flatMap((row) => JSON.parse(row['keys']!) as readonly Key[]))]
       yield {
         keys,
         done: async (c) => {
           const p = new Params()
-          await sql.query(`delete from ${outbox} where watcher = ${p.add(id)}::uuid and n = any(${p.add(intArray(rows.map((row) => Number(row['n']))))}::int[])`, p.list, c.signal)
+          await sql.query(`delete from ${outbox} where watcher = ${p.add(id)}::uuid and n = any(${p.add(numbers)}::text[]::bigint[])`, p.list, c.signal)
+          for (const n of numbers) given.delete(n)
         },
       }
     }

@@ -156,13 +156,6 @@ export class Tables {
     of.catch(() => this.forget(collection))
     return of
   }
-  /** The same, and nothing where the table is gone. */
-  ifThere(collection: string, signal: AbortSignal): Promise<Table | undefined> {
-    return this.of(collection, signal).catch((error: unknown) => {
-      if (InlayError.is(error) && error.code === 'NOT_FOUND') return undefined
-      throw error
-    })
-  }
   async #read(collection: string, signal: AbortSignal): Promise<Table | undefined> {
     const [row] = await this.#place.sql.query(`select spec ->> 'attached' as attached from ${table(this.#place, '_meta')} where kind = 'collection' and name = $1`, [collection], signal, 'prepared')
     if (row === undefined) this.forget(collection)
@@ -176,17 +169,17 @@ export class Tables {
 const freshMs = 5000
 
 /** The table of a slot: one row per output, and with `many` a row at offset -1 that carries the mark, so that an empty list is a known answer. */
-export async function createSlot(place: Place, slot: Slot, many: boolean, attached: Table | undefined, signal: AbortSignal): Promise<void> {
+export async function createSlot(place: Place, slot: Slot, many: boolean, attached: boolean, signal: AbortSignal): Promise<void> {
   const meta = table(place, '_meta'), t = table(place, slot.id)
   if (slot.shape.kind === 'vector' && slot.shape.dims > maxDims) throw new InlayError('UNSUPPORTED', `The output ${quote(slot.id)} has ${slot.shape.dims} dimensions; pgvector takes ${maxDims}.`)
   const [there] = await place.sql.query(`select 1 as yes from ${meta} where kind = 'slot' and name = $1`, [slot.id], signal)
   if (there !== undefined) return
   // The key of a table of others may be of another type: prune removes what cannot go by itself.
-  const references = attached === undefined ? ` references ${table(place, slot.collection)} (${many ? 'id' : '_id'}) on delete cascade on update cascade` : ''
+  const references = attached ? '' : ` references ${table(place, slot.collection)} (${many ? 'id' : '_id'}) on delete cascade on update cascade`
   await exclusively(place.sql, place.namespace, signal, async (query) => {
     await query(`create table if not exists ${t} (key text collate "C" not null${references}, off int not null, rev text not null, hash text not null, err text, tries int, none boolean not null default false, value ${columnType(place, slot.shape)},${slot.many ? ` id text collate "C" generated always as (key || '#' || off::text) stored unique,` : ''} primary key (key, off))`)
     await query(`insert into ${meta} values ('slot', $1, $2::jsonb) on conflict do nothing`, [slot.id, JSON.stringify({ collection: slot.collection, ...(slot.label === undefined ? {} : { label: slot.label, many: slot.many, opened: Date.now() }) })])
-    if (slot.label !== undefined) await makeView(query, place, slot.collection, attached)
+    if (slot.label !== undefined) await makeView(query, place, slot.collection)
   })
 }
 
@@ -202,17 +195,19 @@ function columnType({ vectors }: Place, shape: Shape): string {
 }
 
 /** Drops a collection or slot with the slots derived from it. Of a table of others only what is Inlay's. */
-export async function drop(place: Place, of: string, attached: Table | undefined, signal: AbortSignal): Promise<void> {
+export async function drop(place: Place, of: string, signal: AbortSignal): Promise<void> {
   const meta = table(place, '_meta')
   await exclusively(place.sql, place.namespace, signal, async (query) => {
     const rows = await query(`with recursive derived(name) as (select $1::text collate "C" union select m.name from ${meta} m join derived d on m.kind = 'slot' and m.spec ->> 'collection' = d.name)
       select m.name, m.kind, m.spec ->> 'collection' as collection, m.spec ->> 'label' as label, coalesce(m.spec ->> 'attached', 'false') <> 'false' as attached from derived d join ${meta} m on m.name = d.name and m.kind in ('slot', 'collection')`, [of])
-    for (const row of rows) if (row['attached'] !== 't' && row['attached'] !== 'true') await query(`drop table if exists ${table(place, row['name']!)} cascade`)
     const params = new Params()
     await query(`delete from ${meta} where kind in ('slot', 'collection') and name = any(${params.add(rows.map((row) => row['name']!))}::text[])`, params.list)
     const collection = rows.find((row) => row['name'] === of && row['kind'] === 'collection'), slot = rows.find((row) => row['name'] === of && row['kind'] === 'slot')
     if (collection !== undefined) await query(untellTable(place, of))
-    if (collection !== undefined) await makeView(query, place, of, undefined)
-    if (slot !== undefined && slot['label'] !== null) await makeView(query, place, slot['collection']!, attached)
+    const seen = collection !== undefined ? of : slot !== undefined && slot['label'] !== null ? slot['collection'] : undefined
+    // Before its table goes, so that a view which another output takes over stays, and after, as what was built on one without a successor went along.
+    if (typeof seen === 'string') await makeView(query, place, seen)
+    for (const row of rows) if (row['attached'] !== 't' && row['attached'] !== 'true') await query(`drop table if exists ${table(place, row['name']!)} cascade`)
+    if (typeof seen === 'string') await makeView(query, place, seen)
   })
 }

@@ -45,7 +45,8 @@ export async function connectServer(uri: string): Promise<Sql> {
         return (await client.query({ text, values: params as Param[], ...(prepared === undefined ? {} : { name: createHash('md5').update(text).digest('hex') }) })).rows as readonly SqlRow[]
       }, client)
     } catch (error) {
-      broken ||= typeof (error as { code?: unknown }).code !== 'string' || !/^[0-9A-Z]{5}$/.test((error as { code: string }).code)
+      // A statement whose result has another type by now stays so on its connection.
+      broken ||= /cached plan must not change/.test(String((error as Error).message)) || typeof (error as { code?: unknown }).code !== 'string' || !/^[0-9A-Z]{5}$/.test((error as { code: string }).code)
       throw error
     } finally {
       signal.removeEventListener('abort', stop)

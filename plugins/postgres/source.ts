@@ -75,7 +75,7 @@ export function tableSource(place: Place, of: Table): Source {
   const asked = (fields: readonly string[] | undefined): readonly TableColumn[] => (fields === undefined ? of.columns : fields.flatMap((f) => named(f) ?? []))
   const beside = (sign: '>' | '<=', key: Key, p: Params): string => {
     const parts = keyParts(of, key)
-    return parts === undefined ? 'true' : `${tuple(keys)} ${sign} ${tuple(parts.map((part, i) => `${p.add(part)}::${of.key[i]!.type}`))}`
+    return parts === undefined ? 'false' : `${tuple(keys)} ${sign} ${tuple(parts.map((part, i) => `${p.add(part)}::${of.key[i]!.type}`))}`
   }
   const among: Source['among'] = (list, p) => {
     const known = list.flatMap((key) => { const parts = keyParts(of, key); return parts === undefined ? [] : [parts] })

@@ -22,6 +22,8 @@ export interface TableColumn {
   readonly made: boolean
   /** Its collation takes different texts for equal. */
   readonly loose: boolean
+  /** Of an enum. */
+  readonly labels?: readonly string[]
 }
 export interface Table {
   /** As SQL. */
@@ -30,9 +32,13 @@ export interface Table {
   readonly key: readonly TableColumn[]
   /** The role may lock rows. */
   readonly locks: boolean
+  /** Rows lie in partitions, so that an insert cannot tell who wrote them. */
+  readonly parted: boolean
 }
 
 const exactDigits = 15
+/** Fields that core gives each row. */
+const reserved: readonly string[] = ['_id', '_rev', '_outputs', '_fold']
 const kinds: Readonly<Record<string, Kind>> = {
   int2: 'int', int4: 'int', int8: 'bigint', float4: 'float', float8: 'float', bool: 'boolean', text: 'text', varchar: 'text', bpchar: 'text', name: 'text', uuid: 'uuid', date: 'date', timestamp: 'timestamp',
   timestamptz: 'timestamptz', bytea: 'bytes', json: 'json', jsonb: 'json', vector: 'vector',
@@ -55,13 +61,13 @@ export async function describe({ sql }: Pick<Place, 'sql'>, collection: string, 
   if (found === undefined) throw refuse('NOT_FOUND', 'there is no such table. Give its name as SQL takes it, with its schema: "public.users".')
   if (found['kind'] !== 'r' && found['kind'] !== 'p') throw refuse('UNSUPPORTED', 'it is no table. A view has no key and no versions of rows: attach the table below it.')
   const rows = await sql.query(`select a.attnum::text as n, a.attname as name, case coalesce(b.typname, t.typname) when 'bpchar' then 'bpchar' when '_bpchar' then 'bpchar[]' else format_type(coalesce(b.oid, t.oid), null) end as type, coalesce(b.typname, t.typname) as base, (coalesce(b.typtype, t.typtype) = 'e') as enum, a.attgenerated <> '' as generated, (a.atthasdef or a.attidentity <> '') as made,
-      case when coalesce(b.typname, t.typname) = 'numeric' and greatest(a.atttypmod, t.typtypmod) >= 4 then ((greatest(a.atttypmod, t.typtypmod) - 4) >> 16) & 65535 end as digits, e.typname as element, e.typtype = 'e' as "elementEnum", not coalesce(l.collisdeterministic, true) as loose
+      case when coalesce(b.typname, t.typname) = 'numeric' and greatest(a.atttypmod, t.typtypmod) >= 4 then ((greatest(a.atttypmod, t.typtypmod) - 4) >> 16) & 65535 end as digits, e.typname as element, e.typtype = 'e' as "elementEnum", (select json_agg(enumlabel) from pg_enum where enumtypid = coalesce(b.oid, t.oid))::text as labels, not coalesce(l.collisdeterministic, true) as loose
     from pg_attribute a left join pg_collation l on l.oid = a.attcollation join pg_type t on t.oid = a.atttypid left join pg_type b on b.oid = t.typbasetype left join pg_type e on e.oid = t.typelem and t.typcategory = 'A'
     where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped order by a.attnum`, [found['oid']!], signal)
   const columns = rows.map((row): TableColumn & { readonly n: string } => {
     const element = row['element'] === null ? undefined : kindOf(row['element']!, isTrue(row['elementEnum']!), undefined)
     const kind = element === undefined ? kindOf(row['base']!, isTrue(row['enum']!), row['digits'] === null ? undefined : Number(row['digits'])) : listed.includes(element) ? 'list' : 'opaque'
-    return { n: row['n']!, name: row['name']!, type: row['type']!, kind, generated: isTrue(row['generated']!), made: isTrue(row['made']!), loose: isTrue(row['loose']!), ...(kind === 'list' ? { element: element! } : {}) }
+    return { n: row['n']!, name: row['name']!, type: row['type']!, kind, generated: isTrue(row['generated']!), made: isTrue(row['made']!), loose: isTrue(row['loose']!), ...(kind === 'list' ? { element: element! } : {}), ...(row['labels'] === null ? {} : { labels: JSON.parse(row['labels']!) as readonly string[] }) }
   })
   const unique = await sql.query(`select i.indkey::text as columns, i.indnkeyatts::text as n from pg_index i where i.indrelid = $1::oid and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null and i.indexprs is null
     and not exists (select from pg_attribute a where a.attrelid = i.indrelid and a.attnum = any(i.indkey::int2[]) and not a.attnotnull) order by not i.indisprimary, i.indnkeyatts, i.indexrelid`, [found['oid']!], signal)
@@ -69,7 +75,9 @@ export async function describe({ sql }: Pick<Place, 'sql'>, collection: string, 
   // A decimal too wide to be a number still is a key, as text.
   const key = keys.map((of) => of.map((c): TableColumn => (c.type === 'numeric' ? { ...c, kind: 'decimal' } : c))).find((of) => of.every((c) => keyKinds.has(c.kind) && !c.loose))
   if (key === undefined) throw refuse('UNSUPPORTED', keys.length === 0 ? 'it has no primary key, and no unique index over columns that are not null. Add one.' : `its key has the type ${keys[0]!.map((c) => c.type).join(', ')}; keys of numbers, texts, uuids, booleans, bytes and times are expected.`)
-  return { at: found['at']!, columns, key, locks: isTrue(found['locks']!) }
+  const ours = columns.find((c) => reserved.includes(c.name) && !(c.name === '_id' && key.length === 1 && key[0]!.name === '_id'))
+  if (ours !== undefined) throw refuse('UNSUPPORTED', `it has a column ${quote(ours.name)}, which here is a field of Inlay's${ours.name === '_id' ? ': the key, which this column is not' : ''}. Give the column another name.`)
+  return { at: found['at']!, columns, key, locks: isTrue(found['locks']!), parted: found['kind'] === 'p' }
 }
 function isTrue(text: string): boolean {
   return text === 't' || text === 'true'
@@ -172,23 +180,29 @@ export function keyText({ key }: Table, at: (column: TableColumn) => string): st
 function partText({ kind }: TableColumn, at: string): string {
   switch (kind) {
     case 'decimal': return `trim_scale(${at})::text`
-    case 'date': return `to_char(${at}, 'YYYY-MM-DD')`
-    case 'timestamp': return `to_char(${at}, 'YYYY-MM-DD"T"HH24:MI:SS.US')`
-    case 'timestamptz': return `to_char(${at} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
+    case 'date': return timeText(at, 'YYYY-MM-DD')
+    case 'timestamp': return timeText(at, 'YYYY-MM-DD"T"HH24:MI:SS.US')
+    case 'timestamptz': return timeText(`(${at} at time zone 'UTC')`, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
     case 'bytes': return `encode(${at}, 'hex')`
     default: return `${at}::text`
   }
 }
+/** `to_char` alone writes a year before Christ as the same year after, and nothing for infinity. */
+function timeText(at: string, form: string): string {
+  return `case when isfinite(${at}) then to_char(${at}, '${form}') || case when extract(year from ${at}) < 0 then ' BC' else '' end else ${at}::text end`
+}
 const forms: Readonly<Partial<Record<Kind, RegExp>>> = {
-  int: /^(0|-?[1-9]\d{0,9})$/, bigint: /^(0|-?[1-9]\d{0,18})$/, decimal: /^(0|-?(0|[1-9]\d*)(\.\d*[1-9])?)$/, uuid: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, boolean: /^(true|false)$/, bytes: /^([0-9a-f]{2})*$/,
-  date: /^\d{4}-\d\d-\d\d$/, timestamp: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}$/, timestamptz: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/,
+  int: /^(0|-?[1-9]\d{0,9})$/, bigint: /^(0|-?[1-9]\d{0,18})$/, decimal: /^(0|-?[1-9]\d*|-?(0|[1-9]\d*)\.\d*[1-9]|NaN|-?Infinity)$/, uuid: /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, boolean: /^(true|false)$/, bytes: /^([0-9a-f]{2})*$/,
+  date: /^(\d{4,7}-\d\d-\d\d( BC)?|-?infinity)$/, timestamp: /^(\d{4,6}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}( BC)?|-?infinity)$/, timestamptz: /^(\d{4,6}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z( BC)?|-?infinity)$/,
 }
 /** The texts that cast to the columns of the key; undefined where no row can have this key. */
 export function keyParts({ key }: Table, text: Key): readonly string[] | undefined {
   const parts = key.length === 1 ? [text] : [...`${text},`.matchAll(/((?:[^\\,]|\\[\\,])*),/g)].map(([, part]) => part!.replace(/\\([\\,])/g, '$1'))
-  if (parts.length !== key.length) return undefined
+  // Only the text that a row has names it.
+  if (parts.length !== key.length || (parts.length > 1 && parts.map((part) => part.replace(/[\\,]/g, '\\$&')).join(',') !== text)) return undefined
   const casts = parts.map((part, i) => {
-    const { kind, type } = key[i]!
+    const { kind, type, labels } = key[i]!
+    if (labels?.includes(part) === false || (type === 'bpchar' && part.endsWith(' ')) || (type === 'name' && Buffer.byteLength(part) > nameBytes)) return undefined
     if (forms[kind] !== undefined && !forms[kind].test(part)) return undefined
     if (kind === 'int') return textOf(key[i]!, 'int', Number(part))
     if (kind === 'bigint') return textOf(key[i]!, 'bigint', BigInt(part))
@@ -199,9 +213,16 @@ export function keyParts({ key }: Table, text: Key): readonly string[] | undefin
   return casts.includes(undefined) ? undefined : casts as readonly string[]
 }
 
+/** A cast would cut beyond them. */
+const nameBytes = 63
+
 function isTime(text: string): boolean {
-  const time = new Date(`${text.slice(0, 19)}${text.length > 10 ? 'Z' : ''}`)
-  return !Number.isNaN(time.getTime()) && isoOf(time).startsWith(text.slice(0, 19))
+  if (text.endsWith('infinity')) return true
+  const [, digits, day, clock, era] = /^(\d+)-(\d\d-\d\d)(?:T(.{8}).*?)?( BC)?$/.exec(text)!, year = Number(digits)
+  if (year === 0 || digits !== String(year).padStart(4, '0') || year > (era !== undefined ? 4713 : clock === undefined ? 5_874_897 : 294_276)) return false
+  // Days are the same every 400 years, and a Date has no year so late.
+  const same = `${2000 + (era === undefined ? year : 400 * 12 + 1 - year) % 400}-${day}T${clock ?? '00:00:00'}`, time = new Date(`${same}Z`)
+  return !Number.isNaN(time.getTime()) && isoOf(time).startsWith(same)
 }
 
 // Filters
@@ -226,11 +247,12 @@ export function columnFilter(column: TableColumn, filter: Filter, at: string, p:
     default: return undefined
   }
 }
-function condition({ kind, loose }: TableColumn, op: keyof typeof signs, value: NonNullable<Scalar>, at: string, p: Params): string | undefined {
+function condition({ kind, type, loose }: TableColumn, op: keyof typeof signs, value: NonNullable<Scalar>, at: string, p: Params): string | undefined {
   const sign = signs[op]
   switch (kind) {
     case 'int': case 'bigint': return Number.isSafeInteger(value) ? `${at} ${sign} ${p.add(String(value))}::int8` : typeof value === 'number' || typeof value === 'bigint' ? undefined : 'false'
-    case 'float': return typeof value === 'number' && Number.isFinite(value) ? `(${at} ${sign} ${p.add(String(value))}::float8${op === 'gt' || op === 'gte' ? ` and ${at} <> 'NaN'` : ''})` : typeof value === 'number' || typeof value === 'bigint' ? undefined : 'false'
+    // What is read of a real is its shortest text.
+    case 'float': return typeof value === 'number' && Number.isFinite(value) ? `(${type === 'real' ? `${at}::text::float8` : at} ${sign} ${p.add(String(value))}::float8${op === 'gt' || op === 'gte' ? ` and ${at} <> 'NaN'` : ''})` : typeof value === 'number' || typeof value === 'bigint' ? undefined : 'false'
     case 'boolean': return typeof value === 'boolean' ? `${at} ${sign} ${p.add(String(value))}::boolean` : 'false'
     case 'text': return typeof value !== 'string' ? 'false' : op === 'eq' && !loose ? `${at}::text = ${p.add(value)}` : `${at}::text collate "C" ${sign} ${p.add(value)}`
     case 'uuid': return typeof value !== 'string' ? 'false' : op !== 'eq' ? undefined : forms.uuid!.test(value) ? `${at} = ${p.add(value)}::uuid` : 'false'

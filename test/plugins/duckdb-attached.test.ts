@@ -153,3 +153,39 @@ it('what others change is stale, and a settle that it overtook is refused: the r
   const ids = ['attached.patch.foreign-cas', 'attached.rev.foreign-write', 'attached.slots.foreign-change']
   for (const id of ids) await areas.attached.find((rule) => rule.id === id)!.run(subject)
 })
+
+it('a name that is a file is that file, with whatever characters of patterns', async (test) => {
+  const { c, sql, folder, attach } = await connect(test)
+  for (const name of ['a[1]', 'a1', 'b*', 'bc']) await sql(`copy (select '${name}' as t) to '${folder}/${name}.parquet'`)
+  for (const name of ['a[1]', 'b*']) expect((await find(c, await attach(`${folder}/${name}.parquet`))).map((row) => row.doc)).toEqual([{ t: name }])
+  expect((await find(c, await attach(`${folder}/a*.parquet`))).map((row) => row.doc['t']).sort()).toEqual(['a1', 'a[1]'])
+})
+
+it('columns that are fields of Inlay are refused, of tables and of files, and a field that only objects have is none', async (test) => {
+  const { c, sql, folder, attach } = await connect(test)
+  await sql('create table own_rev (id integer primary key, _rev varchar)')
+  await sql('create table own_id (id integer primary key, _id varchar)')
+  await sql('create table own_key (_id integer primary key, "constructor" varchar)')
+  await sql(`copy (select 1 as _fold) to '${folder}/fold.parquet'`)
+  for (const [source, column] of [['own_rev', '_rev'], ['own_id', '_id'], [`${folder}/fold.parquet`, '_fold']] as const) await expect(attach(source).then((of) => find(c, of))).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining(`column "${column}"`) as string })
+  const name = await attach('own_key')
+  expect(await write(c, name, { kind: 'insert', key: '1', doc: {} })).toMatchObject([{ status: 'done' }])
+  expect(await write(c, name, { kind: 'put', key: '1', doc: {} })).toMatchObject([{ status: 'done' }])
+  expect(await write(c, name, { kind: 'insert', key: '01', doc: {} }, { kind: 'insert', key: '2', doc: {} })).toMatchObject([{ status: 'refused', reason: expect.stringContaining('is no key of the table, whose key is _id INTEGER') as string }, { status: 'done', key: '2' }])
+})
+
+it('a table or file that was altered is looked at once more', async (test) => {
+  const { c, sql, folder, attach } = await connect(test)
+  await sql(`create table altered as select 1 as id, 'a' as t, 2 as other`)
+  await sql('alter table altered add primary key (id)')
+  await sql(`copy (select 'a' as t) to '${folder}/altered.parquet'`)
+  const name = await attach('altered'), file = await attach(`${folder}/altered.parquet`)
+  expect([(await find(c, name)).length, (await find(c, file)).length]).toEqual([1, 1])
+  await sql('alter table altered drop column other')
+  await sql(`copy (select 'b' as u) to '${folder}/altered.parquet'`)
+  expect((await find(c, name)).map((row) => row.doc)).toEqual([{ id: 1, t: 'a' }])
+  expect((await find(c, file)).map((row) => row.doc)).toEqual([{ u: 'b' }])
+  await sql('alter table altered rename column t to renamed')
+  expect((await find(c, name)).map((row) => row.doc)).toEqual([{ id: 1, renamed: 'a' }])
+  expect(await write(c, name, { kind: 'patch', key: '1', set: { renamed: 'c' }, unset: [] })).toMatchObject([{ status: 'done' }])
+})

@@ -116,6 +116,14 @@ describe('watch', () => {
     }
     await meta.updateOne({ _id: 'token:docs' as never }, { $set: { token: { _data: '00' } } })
     expect((await watching(await of.another())).notices[0]!.keys).toBe('all')
+    for (const token of [{ _data: 'damaged' }, { _data: 5 }, 'damaged']) {
+      await meta.updateOne({ _id: 'token:docs' as never }, { $set: { token } }, { upsert: true })
+      const { notices, stop } = await watching(await of.another())
+      expect([token, notices[0]!.keys]).toEqual([token, 'all'])
+      stop()
+      await until(async () => await meta.countDocuments({ _id: 'token:docs' as never, token }) === 0)
+      expect((await meta.findOne({ _id: 'token:docs' as never }))?.['token']).not.toEqual(token)
+    }
     await meta.deleteOne({ _id: 'token:docs' as never })
     expect((await watching(of.data)).notices[0]!.keys).toBe('all')
   })

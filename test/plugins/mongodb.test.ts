@@ -1,5 +1,5 @@
 /** What MongoDB's own tools see, what a standalone server can do, and what is refused in collections of others. */
-import { Binary, Decimal128, Double, Int32, Long, MongoClient, ObjectId, UUID, type Document } from 'mongodb'
+import { Binary, Decimal128, Double, Int32, Long, MongoClient, ObjectId, Timestamp, UUID, type Document } from 'mongodb'
 import * as driver from 'mongodb'
 import { describe, expect, it } from 'vitest'
 import { inlay } from '../../index.ts'
@@ -7,7 +7,8 @@ import type { Collection, Doc, Write } from '../../core/contract.ts'
 import { classify } from '../../plugins/mongodb/errors.ts'
 import mongodb from '../../plugins/mongodb/index.ts'
 import { foreignKeys } from '../../plugins/mongodb/keys.ts'
-import { live } from '../conformance/subject.ts'
+import { list } from '../../plugins/mongodb/client.ts'
+import { all, live } from '../conformance/subject.ts'
 import { startMongodb } from '../support/mongodb-server.ts'
 import { found, outcome, rigOn, rows, settle, slotOn, write } from '../support/mongodb-rig.ts'
 import { mongodbUri } from '../support/servers.ts'
@@ -81,7 +82,110 @@ describe('the view', () => {
   })
 })
 
+describe('a view of somebody else\'s that has the name of ours', () => {
+  it('stays as it is, and so does a collection of that name', async (ctx) => {
+    const { data, db } = await rigOn(mongodbUri(ctx)), pipeline = [{ $match: { x: 1 } }]
+    await data.create({ name: 'docs_view', attached: false, track: 'none' }, live)
+    await data.write('docs_view', [{ kind: 'insert', key: 'a', doc: {} }], live)
+    await data.create({ name: 'more', attached: false, track: 'none' }, live)
+    await db.createCollection('ns.more_view', { viewOn: 'ns.more', pipeline })
+    for (const collection of ['docs', 'more']) {
+      await slotOn(data, { id: `s_${collection}`, collection, label: 'x.m' })
+      await data.drop(collection, live)
+    }
+    expect((await found(data, [], 'docs_view')).map((row) => row.key)).toEqual(['a'])
+    expect((await db.listCollections({ name: 'ns.more_view' }).toArray())[0]).toMatchObject({ type: 'view', options: { pipeline } })
+  })
+})
+
+describe('an order', () => {
+  it('by fields that are named like ours is that of the user\'s fields', async (ctx) => {
+    const { data } = await rigOn(mongodbUri(ctx))
+    await write(data, ...[3, 1, 2].map((x): Write => ({ kind: 'insert', key: `k${4 - x}`, doc: { _seen: x, _marks: x } })), { kind: 'patch', key: 'k2', set: { _rev: 1 }, unset: [] })
+    for (const name of ['_seen', '_marks']) expect((await all(data.find({ from: 'docs', order: [{ path: { at: [name] }, descending: false }] }, live))).map((row) => row.key)).toEqual(['k3', 'k2', 'k1'])
+    expect((await all(data.find({ from: 'docs', order: [{ path: { at: ['_id'] }, descending: true }] }, live))).map((row) => row.key)).toEqual(['k3', 'k2', 'k1'])
+  })
+})
+
+describe('two who remove the same rows at once', () => {
+  it('report each row once, and leave none, nor one that a dead process had claimed', async (ctx) => {
+    const rig = await rigOn(mongodbUri(ctx)), other = await rig.another(), keys = Array.from({ length: 300 }, (_, i) => `k${i}`), remove = keys.map((key): Write => ({ kind: 'remove', key }))
+    for (let round = 0; round < 3; round++) {
+      await write(rig.data, ...keys.map((key): Write => ({ kind: 'insert', key, doc: {} })))
+      const done = (await Promise.all([write(rig.data, ...remove), write(other, ...remove.toReversed())])).flat().filter((w) => w.status === 'done')
+      expect([done.length, new Set(done.map((w) => w.key)).size, await rig.docs.countDocuments()]).toEqual([300, 300, 0])
+    }
+    for (const given of [false, true]) {
+      await rig.docs.insertOne({ _id: 'a' as never, _rev: new UUID('ffffffff-ffff-4000-8000-000000000001') })
+      const [row] = await found(rig.data)
+      expect((await write(rig.data, { kind: 'remove', key: 'a', ...(given ? { rev: row!.rev } : {}) }))[0]!.status).toBe('missing')
+      expect(await rig.docs.countDocuments()).toBe(0)
+    }
+  })
+})
+
+describe('a server that does not answer', () => {
+  it('holds up neither a write that is stopped nor close()', async (ctx) => {
+    mongodbUri(ctx)                                                          // where there is none, there is none to be paused
+    const server = await startMongodb()
+    ctx.onTestFinished(() => server.stop())
+    const connection = await mongodb.connect!(server.url, { namespace: 'ns' }, live), data = connection.data!
+    await data.create({ name: 'docs', attached: false, track: 'none' }, live)
+    const slot = await slotOn(data)
+    process.kill(server.pid, 'SIGSTOP')
+    const began = performance.now(), brief = (): { readonly signal: AbortSignal } => ({ signal: AbortSignal.timeout(100) })
+    const ended = await Promise.allSettled([data.write('docs', [{ kind: 'insert', key: 'a', doc: {} }], brief()), data.settle(slot, [{ key: 'a', rev: 'r', hash: 'h', kind: 'skip' }], brief()), data.prune(slot, 'all', brief()), data.drop('docs', brief())])
+    await connection.close()
+    process.kill(server.pid, 'SIGCONT')
+    expect(ended.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected', 'rejected'])
+    expect(performance.now() - began).toBeLessThan(8000)
+  }, 30_000)
+})
+
 describe('a collection of others', () => {
+  it('that keeps fields of its own under our names is not attached, and what is ours there passes', async (ctx) => {
+    const { data, db } = await rigOn(mongodbUri(ctx)), _rev = new UUID(), mark = { rev: 'r', hash: 'h' }
+    const strange = { _seen: [{ _seen: true }, { _rev, _seen: { by: 'bob' } }, { _seen: new Timestamp({ t: 1, i: 1 }) }], _marks: [{ _rev, _marks: { score: 3 } }, { _marks: { s: mark } }], _outputs: [{ _rev, _outputs: { mine: 1 } }, { _rev, _outputs: 5 }], _cur: [{ _rev, _cur: { x: {} } }], _rev: [{ _rev: '1-abc' }, { _rev: new Binary(Buffer.from('x')) }, { _rev: 5 }] }
+    for (const [field, docs] of Object.entries(strange)) for (const [i, doc] of docs.entries()) {
+      await db.collection(`c${field}${i}`).insertMany([{ x: 1 }, { _id: 'bad' as never, ...doc }] as never)
+      expect(await codeOf(data.create(attach(`c${field}${i}`), live))).toMatch(new RegExp(`^UNSUPPORTED.*"bad".*"${field}"`))
+    }
+    await db.collection('fine').insertOne({ _id: 'a' as never, _rev, _marks: { s: mark, u: mark }, _cur: { s: {} }, _outputs: { s: 1 }, _seen: new Timestamp({ t: 1, i: 1 }) })
+    await data.create(attach('fine'), live)
+  })
+  it('keeps, when it is let go, what another program has put under our names since', async (ctx) => {
+    const { data, db } = await rigOn(mongodbUri(ctx)), coll = db.collection('theirs')
+    await coll.insertMany([{ _id: 'a' as never, x: 1 }, { _id: 'b' as never, x: 2 }])
+    await data.create(attach('theirs'), live)
+    const slot = await slotOn(data, { collection: 'theirs' })
+    await settle(data, slot, await rows(data, slot))
+    const late = { _id: 'c' as never, _rev: '1-abc', _seen: 'mine', _marks: 3, _outputs: { 'mine.too': 1 } }
+    await coll.updateOne({ _id: 'a' as never }, { $set: { '_outputs.mine': 1, '_marks.score': 3, _seen: true } })
+    await coll.insertOne(late)
+    await data.drop('theirs', live)
+    expect(await coll.find().sort({ _id: 1 }).toArray()).toEqual([{ _id: 'a', x: 1, _outputs: { mine: 1 }, _marks: { score: 3 }, _seen: true }, { _id: 'b', x: 2 }, late])
+  })
+  it('whose validator lets no document have our fields is not attached', async (ctx) => {
+    const { data, db } = await rigOn(mongodbUri(ctx)), closed = { $jsonSchema: { properties: { _id: {}, x: {} }, additionalProperties: false } }
+    await db.createCollection('empty', { validator: closed })
+    await db.createCollection('nested', { validator: { $and: [closed] } })
+    await db.collection('nested').insertOne({ x: 1 })
+    await db.createCollection('open', { validator: { $jsonSchema: { required: ['x'] } } })
+    await db.collection('open').insertOne({ x: 1 })
+    for (const name of ['empty', 'nested']) expect(await codeOf(data.create(attach(name), live))).toMatch(/^UNSUPPORTED.*validator/)
+    await data.create(attach('open'), live)
+    expect(classify(Object.assign(new Error(), { code: 121 }))).toEqual({ code: 'INVALID_ARGUMENT', retryable: false })
+  })
+  it('with a document that has no room for a mark has outputs of all the others', async (ctx) => {
+    const { data, db } = await rigOn(mongodbUri(ctx)), coll = db.collection('theirs'), pad = 'x'.repeat(16 * 1024 * 1024 - 80)
+    await coll.insertMany([{ _id: 'a' as never, x: 1 }, { _id: 'full' as never, pad }])
+    await data.create(attach('theirs'), live)
+    const slot = await slotOn(data, { collection: 'theirs' }), vector = await slotOn(data, { id: 's_vec', collection: 'theirs', shape: { kind: 'vector', dims: 2 } })
+    for (const of of [slot, vector]) {
+      expect(await settle(data, of, await rows(data, of, 'all'))).toEqual(['full'])
+      expect(await rows(data, of)).toEqual([])
+    }
+  })
   it('in another database is attached, shown there, and left as it was', async (ctx) => {
     const { data, foreign, db } = await rigOn(mongodbUri(ctx)), other = foreign.db(`${db.databaseName}_b`), coll = other.collection('shop.items')
     ctx.onTestFinished(async () => { await foreign.db(other.databaseName).dropDatabase().catch(() => {}) })
@@ -153,6 +257,15 @@ describe('a scan of what is stale', () => {
     expect(executionStats.totalDocsExamined).toBe(1)
     expect((await rows(data, slot)).map((row) => row.key)).toEqual(['k7'])
   })
+  it('makes its index again where another program has dropped it', async (ctx) => {
+    const { data, docs } = await rigOn(mongodbUri(ctx)), slot = await slotOn(data)
+    await write(data, { kind: 'insert', key: 'a', doc: {} })
+    await docs.dropIndex('inlay_s_a')
+    expect((await rows(data, slot)).map((row) => row.key)).toEqual(['a'])
+    expect((await docs.indexes()).map((index) => index.name)).toContain('inlay_s_a')
+    await docs.drop()
+    expect(await rows(data, slot)).toEqual([])
+  })
 })
 
 describe('an error', () => {
@@ -160,6 +273,13 @@ describe('an error', () => {
     for (const message of ['connection 3 to 127.0.0.1:27017 closed', 'read ECONNRESET']) expect(classify(Object.assign(new Error(message), { name: 'MongoBulkWriteError', writeErrors: [] }))).toEqual({ code: 'UNAVAILABLE', retryable: true })
     expect(classify(Object.assign(new Error('x'), { name: 'MongoNetworkError' }))).toMatchObject({ code: 'UNAVAILABLE' })
     expect([18, 13, 112, 50, 11601, 26].map((code) => classify(Object.assign(new Error(), { code }))?.code)).toEqual(['CONFIG_INVALID', 'CONFIG_INVALID', 'CONFLICT', 'TIMEOUT', 'ABORTED', 'NOT_FOUND'])
+  })
+  it('of a query that cannot be planned does not tell the query', async (ctx) => {
+    const { docs } = await rigOn(mongodbUri(ctx))
+    await docs.insertOne({ x: 1 })
+    const fault = await list(docs.find({ x: 'secret' }, { hint: 'nope' })).then(() => undefined, (error: unknown) => error as Error & { code: number })
+    expect([fault!.message, fault!.code]).toEqual([expect.stringMatching(/^the query cannot be planned.*hint/), 2])
+    expect(fault!.message).not.toMatch(/secret|Tree/)
   })
   it('of a malformed URI names what is expected', async () => {
     await expect(inlay({ data: 'mongodb://', config: false, log: {} })).rejects.toMatchObject({ code: 'CONFIG_INVALID' })

@@ -1,8 +1,10 @@
 /** What only PostgreSQL has: its types, its constraints, its rights. What holds for attached collections everywhere is in the suite. */
 import { randomBytes } from 'node:crypto'
+import { setTimeout } from 'node:timers/promises'
 import { Client } from 'pg'
 import { expect, it, type TestContext } from 'vitest'
 import { inlay, listener, model, step, type Inlay } from '../../index.ts'
+import postgres from '../../plugins/postgres/index.ts'
 import { postgresUri } from '../support/servers.ts'
 
 interface Place { readonly db: Inlay; readonly sql: Client; readonly schema: string }
@@ -90,9 +92,120 @@ it('plan shows the triggers that track: "notify" installs, and remove takes them
   await sql.query(`insert into users (bio) values ('written by SQL')`)
   await db.verify({ repair: true })
   const { rows: [shown] } = await sql.query<Record<string, unknown>>(`select * from "${schema}_own".users_view`)
-  expect([shown!['bio'], shown!['_outputs.bio.length']]).toEqual(['written by SQL', 14])
+  expect(shown).toEqual({ _id: expect.stringMatching(/^[0-9a-f-]{36}$/) as string, '_outputs.bio.length': 14 })
   await expect(db.remove('collection', 'users')).rejects.toMatchObject({ code: 'CONFLICT' })
   await db.remove('collection', 'users', { force: true })
   const left = await sql.query('select relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where nspname = $1 and (relname like $2 or relname like $3)', [`${schema}_own`, 's\\_%', '%view'])
   expect([await installed(), left.rowCount, (await sql.query('select 1 from users')).rowCount]).toEqual([0, 0, 1])
+})
+
+const upper = model('upper', { run: step('upper@1', (texts: readonly string[]) => texts.map((t) => t.toUpperCase())) })
+
+it('takes for a key only the text that a row has', async (ctx) => {
+  const { db, sql, schema } = await place(ctx, 'create table pairs (a text, b text, v text, primary key (a, b))', `insert into pairs values ('x', 'b', 'kept')`, 'create table padded (k char(4) primary key, v text)', `insert into padded values ('ab', 'kept')`, 'create table numerics (k numeric primary key, v text)', `insert into numerics values (0, 'kept'), ('NaN', 'nan')`,
+    'create table names (k name primary key, v text)', `insert into names values ('${'n'.repeat(63)}', 'kept')`, `create type mood as enum ('glad', 'sad')`, 'create table moods (k mood primary key, v text)', `insert into moods values ('sad', 'kept')`)
+  for (const [of, no, yes] of [['pairs', 'a\\x,b', 'x,b'], ['padded', 'ab  ', 'ab'], ['numerics', '-0', '0'], ['numerics', '0.0', 'NaN'], ['names', 'n'.repeat(64), 'n'.repeat(63)], ['moods', 'happy', 'sad']] as const) {
+    const rows = db.collection<{ v: string }>(of, { attach: `${schema}.${of}` })
+    expect([of, await rows.find({ _id: no }).count(), await rows.find({ _id: yes }).count()]).toEqual([of, 0, 1])
+    expect((await rows.update({ _id: no }, { $set: { v: 'hit' } })).ids).toEqual([])
+    expect((await rows.delete({ _id: no })).ids).toEqual([])
+    expect((await rows.insert({ _id: no, v: 'new' })).refused).toMatchObject([{ code: 'INVALID_ARGUMENT', reason: expect.stringContaining('is no key of the table') as string }])
+    expect((await sql.query(`select v from ${of} where v <> 'nan'`)).rows).toEqual([{ v: 'kept' }])
+  }
+})
+
+it('tells keys before Christ, without end and NaN from others, and pages past them', async (ctx) => {
+  const { db, sql, schema } = await place(ctx, 'create table times (k timestamptz primary key, t text)', `insert into times values ('-infinity', 'a'), ('0044-03-15 BC', 'b'), ('0044-03-15', 'c'), ('12024-02-29', 'd'), ('infinity', 'e')`, 'create table days (k date primary key, t text)', `insert into days values ('-infinity', 'a'), ('0005-02-29 BC', 'b'), ('12024-02-29', 'c')`,
+    'create table numerics (k numeric primary key, t text)', `insert into numerics select i, 't' from generate_series(1, 999) i union all select 'NaN'::numeric, 't'`)
+  const times = db.collection<{ t: string }>('times', { attach: `${schema}.times` }), keys = ['-infinity', '0044-03-15T00:00:00.000000Z BC', '0044-03-15T00:00:00.000000Z', '12024-02-29T00:00:00.000000Z', 'infinity']
+  const handle = await db.add(listener({ model: upper, on: 'times', key: 't' }))
+  expect((await times.find().toArray()).map((row) => [row._id, handle.of(row)])).toEqual(keys.map((key, i) => [key, 'ABCDE'[i]]))
+  for (const key of keys) expect(await times.find({ _id: key }).count()).toBe(1)
+  expect((await times.delete({ t: 'b' })).ids).toEqual([keys[1]])
+  expect((await sql.query('select t from times order by k')).rows.map((row: { t: string }) => row.t).join('')).toBe('acde')
+  const days = db.collection('days', { attach: `${schema}.days` })
+  for (const key of ['-infinity', '0005-02-29 BC', '12024-02-29']) expect([key, await days.find({ _id: key }).count()]).toEqual([key, 1])
+  for (const key of ['0004-02-29 BC', '0000-01-01', '02024-01-01', '2023-02-29', '9999999-01-01']) expect([key, await days.find({ _id: key }).count()]).toEqual([key, 0])
+  let n = 0
+  for await (const _ of db.collection('numerics', { attach: `${schema}.numerics` }).find()) if (++n > 2000) break
+  expect(n).toBe(1000)
+})
+
+it('of rows inserted with one key in its column the first is done, and what a trigger skips is refused', async (ctx) => {
+  const { db, sql, schema } = await place(ctx, 'create table dup (id int primary key, v text, w text)', 'create table skips (id serial primary key, v text)', `create function skip() returns trigger language plpgsql as $$ begin if new.v = 'no' then return null; end if; return new; end $$`, 'create trigger skip before insert or update on skips for each row execute function skip()')
+  const dup = db.collection('dup', { attach: `${schema}.dup` }), inserted = await dup.insert([{ id: 2, v: 'first' }, { _id: '2', v: 'second' }, { id: 1, w: 'x' }, { id: 2, w: 'third' }] as never)
+  expect([inserted.ids, inserted.refused.map(({ index, code }) => [index, code])]).toEqual([['2', '1'], [[1, 'ALREADY_EXISTS'], [3, 'ALREADY_EXISTS']]])
+  expect((await sql.query('select id, v from dup order by id')).rows).toEqual([{ id: 1, v: null }, { id: 2, v: 'first' }])
+  const skips = db.collection('skips', { attach: `${schema}.skips` })
+  const skipped = { code: 'INVALID_ARGUMENT', reason: expect.stringContaining('trigger') as string }, given = await skips.insert([{ v: 'no' }, { v: 'yes' }, { id: 900, v: 'no' }] as never)
+  expect([given.ids.length, given.refused]).toEqual([1, [expect.objectContaining({ index: 0, ...skipped }), expect.objectContaining({ index: 2, ...skipped })]])
+  expect((await skips.update({}, { $set: { v: 'no' } })).refused).toMatchObject([skipped])
+})
+
+it('inserts into partitioned tables, compares a real as what is read of it, and refuses columns that are fields of Inlay', async (ctx) => {
+  const { db, schema } = await place(ctx, 'create table parts (id int primary key, v text) partition by range (id)', 'create table parts_1 partition of parts for values from (0) to (100)', 'create table reals (id int primary key, r real, "__proto__" text, "constructor" text)', `insert into reals values (1, 0.1, 'p', 'c'), (2, 'NaN', null, null), (3, 'Infinity', null, null)`,
+    'create table own_rev (id int primary key, _rev text)', 'create table own_id (id int primary key, _id text)', 'create table own_key (_id int primary key)')
+  const parts = db.collection<{ v: string }>('parts', { attach: `${schema}.parts` }), handle = await db.add(listener({ model: upper, on: 'parts', key: 'v' }))
+  expect((await parts.insert([{ id: 1, v: 'a' }, { _id: '2', v: 'b' }, { id: 2, v: 'c' }, { id: 100, v: 'd' }] as never)).refused.map(({ index, code }) => [index, code])).toEqual([[2, 'ALREADY_EXISTS'], [3, 'INVALID_ARGUMENT']])
+  expect((await parts.replace('2', { v: 'e' })).refused).toEqual([])
+  expect((await parts.find().toArray()).map((row) => handle.of(row))).toEqual(['A', 'E'])
+  const reals = db.collection<{ r: number }>('reals', { attach: `${schema}.reals` })
+  for (const [where, n] of [[{ r: 0.1 }, 1], [{ r: { $gt: 0.1 } }, 1], [{ r: { $lte: 0.1 } }, 1], [{ r: { $in: [0.1, 0.2] } }, 1]] as const) expect([where, await reals.find(where as never).count()]).toEqual([where, n])
+  expect((await reals.replace('1', { r: 0.5 })).refused).toEqual([])
+  for (const [of, column] of [['own_rev', '_rev'], ['own_id', '_id']] as const) await expect(db.collection(of, { attach: `${schema}.${of}` }).find().count()).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining(`column "${column}"`) as string })
+  expect(await db.collection('own_key', { attach: `${schema}.own_key` }).find().count()).toBe(0)
+})
+
+it('stands in the way of no one who alters the table, sees it as it is by then, and leaves views that others have built', async (ctx) => {
+  const { db, sql, schema } = await place(ctx, 'create table migrated (id int primary key, t varchar(20), extra int)', `insert into migrated values (1, 'a', 1)`)
+  const rows = db.collection<{ t: string }>('migrated', { attach: `${schema}.migrated` }), view = `"${schema}_own".migrated_view`
+  await db.add(listener({ model: upper, on: 'migrated', key: 't' }))
+  await sql.query(`create view mine as select * from ${view}`)
+  await db.add(listener({ model: upper, on: 'migrated', key: 't', name: 'again' }))
+  expect((await sql.query(`select * from ${view}`)).rows).toEqual([{ _id: '1', '_outputs.t.upper': 'A', '_outputs.again.upper': 'A' }])
+  expect((await sql.query('select * from mine')).rowCount).toBe(1)
+  await sql.query('alter table migrated alter column t type text; alter table migrated rename column extra to other')
+  expect((await rows.find().toArray()).map((row) => Object.keys(row))).toEqual([['_id', 'id', 't', 'other', '_fold', '_outputs']])
+  await sql.query('alter table migrated drop column other')
+  expect((await rows.update({ _id: '1' }, { $set: { t: 'b' } })).refused).toEqual([])
+  expect(await db.verify()).toMatchObject({ ok: true })
+  await db.remove('listener', 'again')
+  await sql.query('drop table migrated')
+})
+
+it('fails no write of others, whatever became of the key, and makes its schema anew when somebody dropped it', async (ctx) => {
+  const { db, sql, schema } = await place(ctx, 'create table told (id int primary key, t text)')
+  db.collection('told', { attach: `${schema}.told`, track: 'notify' })
+  await db.add(listener({ model: upper, on: 'told', key: 't' }))
+  await sql.query(`insert into "${schema}_own"._watchers (id, collection) values (gen_random_uuid(), 'told'); select setval('"${schema}_own"._outbox_n_seq', 3000000000)`)
+  await sql.query(`insert into told values (1, 'a')`)
+  await sql.query('alter table told rename column id to ident')
+  await sql.query(`insert into told values (2, 'b')`)
+  expect((await sql.query(`select keys from "${schema}_own"._outbox order by n`)).rows).toEqual([{ keys: ['1'] }, { keys: null }])
+  await sql.query(`alter table "${schema}_own"._outbox rename to hidden`)
+  await sql.query(`insert into told values (3, 'c')`)
+  const place_ = await postgres.connect!(postgresUri(ctx), { namespace: `${schema}_late` }, { signal: ctx.signal })
+  ctx.onTestFinished(() => place_.close())
+  await sql.query(`drop schema ${schema}_late cascade`)
+  await place_.data!.create({ name: 'fresh', attached: false, track: 'none' }, { signal: ctx.signal })
+  expect(await place_.data!.list({ signal: ctx.signal })).toHaveLength(1)
+  await sql.query(`drop schema ${schema}_late cascade`)
+})
+
+it('a watcher is given what is not done yet once, and the rest after it', async (ctx) => {
+  const { sql, schema } = await place(ctx), end = new AbortController(), c = { signal: end.signal }
+  const { data, close } = await postgres.connect!(postgresUri(ctx), { namespace: `${schema}_own` }, { signal: ctx.signal })
+  ctx.onTestFinished(() => close())
+  await data!.create({ name: 'docs', attached: false, track: 'notify' }, c)
+  const notices = data!.watch!('docs', c)[Symbol.asyncIterator](), given: string[] = []
+  await notices.next()
+  for (const key of ['a', 'b', 'c']) {
+    const next = notices.next()                                            // it waits by now
+    await setTimeout(100)
+    await sql.query(`insert into "${schema}_own".docs (_id, doc) values ($1, '{}')`, [key])
+    given.push(...(await next).value!.keys as readonly string[])
+  }
+  end.abort()
+  await notices.return?.(undefined)
+  expect(given).toEqual(['a', 'b', 'c'])
 })

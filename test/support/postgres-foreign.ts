@@ -18,7 +18,7 @@ const kinds: Readonly<Record<string, Kind>> = {
   text: { names: ['id'], columns: 'id text collate "C" primary key', key: 'id', next: (n) => [`k${String(n).padStart(4, '0')}, "quoted" \\ 'and' more`] },
   uuid: { names: ['id'], columns: 'id uuid primary key default gen_random_uuid()', key: 'id::text', next: (n) => [uuid(n)], made: true },
   timestamptz: { names: ['at'], columns: '"at" timestamptz primary key', key: `to_char("at" at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`, next: (n) => [`2024-01-01T00:00:00.${String(n).padStart(6, '0')}Z`] },
-  unique: { names: ['code'], columns: 'id serial, code numeric not null unique', key: 'trim_scale(code)::text', next: (n) => [`${n}.25`] },
+  unique: { names: ['code'], columns: 'spare int4, code numeric not null unique', key: 'trim_scale(code)::text', next: (n) => [`${n}.25`] },
   composite: {
     columns: 'tenant text collate "C" not null, seq int4 not null, primary key (tenant, seq)', key: `replace(replace(tenant, '\\', '\\\\'), ',', '\\,') || ',' || seq::text`, names: ['tenant', 'seq'],
     next: (n) => ['a,b\\', String(n)],
