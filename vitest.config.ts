@@ -9,7 +9,8 @@ const config: ViteUserConfig = {
     globalSetup: ['test/support/set-up.ts'],
     reporters: ['default', new Summary()],
     pool: 'forks',
-    maxWorkers: Math.min(4, availableParallelism()),
+    // Tests wait for servers a good part of their time.
+    maxWorkers: Math.min(4, availableParallelism() + 1),
     testTimeout: 30_000,
     hookTimeout: 60_000,
     teardownTimeout: 30_000,
