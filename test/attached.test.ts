@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it, type TestContext } from 'vitest'
-import { inlay, InlayError, listener, model, step, vectorIndex, type Config, type Inlay } from '../index.ts'
+import { inlay, listener, model, step, vectorIndex, type Config, type Inlay, type InlayError } from '../index.ts'
 import { backends } from './support/backends.ts'
 
 const upper = model<string, string>('upper', { run: step('upper@1', (texts: readonly string[]) => texts.map((t) => t.toUpperCase())) })

@@ -56,7 +56,8 @@ export async function operationsGone(uri: string): Promise<void> {
   const { MongoClient } = await import('mongodb'), client = await MongoClient.connect(uri, { appName: 'test' })
   try {
     for (let tries = 0; ; tries++) {
-      const { inprog } = await client.db('admin').command({ currentOp: 1, active: true, appName: 'inlay' }) as unknown as { inprog: readonly unknown[] }
+      // Other tests use the same server.
+      const database = new URL(uri).pathname.slice(1), { inprog } = await client.db('admin').command({ currentOp: 1, active: true, appName: 'inlay', ...(database === '' ? {} : { ns: { $regex: `^${database}\\.` } }) }) as unknown as { inprog: readonly unknown[] }
       if (inprog.length === 0) return
       if (tries === 400) throw new Error(`${inprog.length} operations of a killed process are still under way.`)
       await sleep(25)
