@@ -42,6 +42,8 @@ const chunkKey = /^(.*)#(0|[1-9]\d{0,8})$/s
 export class Store {
   readonly place: Place
   readonly slots: Map<string, Slot> = new Map()
+  /** Claims of removes whose answer was lost. */
+  readonly lostClaims: Set<Rev> = new Set()
   readonly #tables = new Map<string, { readonly table: Promise<Table>; readonly read: number }>()
 
   constructor(place: Place) {

@@ -10,8 +10,18 @@ import { isClaim, isPlain, simple, type Source, type Store } from './store.ts'
 
 const rounds = 8
 
-/** `mine` is told of revs that are written by pipelines, which the change stream may give as whole replacements. */
+/** As `attempt`. What fails in its midst leaves claims behind; who removes these rows again in this process only ends what it began. */
 export async function write(store: Store, source: Source, ops: readonly Write[], mine: (rev: Rev) => void, ctx: Ctx): Promise<readonly Written[]> {
+  const claims: Rev[] = []
+  try {
+    return await attempt(store, source, ops, mine, claims, ctx)
+  } catch (error) {
+    for (const claim of claims) store.lostClaims.add(claim)
+    throw error
+  }
+}
+/** `mine` is told of revs that are written by pipelines, which the change stream may give as whole replacements. */
+async function attempt(store: Store, source: Source, ops: readonly Write[], mine: (rev: Rev) => void, claims: Rev[], ctx: Ctx): Promise<readonly Written[]> {
   const { codec, server } = store.place, { driver, docBytes } = server, { keys, attached } = source.table
   const results: (Written | undefined)[] = ops.map(() => undefined), plan: { readonly at: number; readonly id: unknown; readonly rev: unknown; readonly step: Operation; readonly was?: Document; readonly plain?: Operation }[] = []
   /** That the document is the one that was read. A schema compares each field as a whole, whatever its name; values that are read only are left out. */
@@ -49,6 +59,7 @@ export async function write(store: Store, source: Source, ops: readonly Write[],
     if (op.kind === 'remove') filter['_rev'] = { ...filter['_rev'] as Document | undefined, $not: store.claimed() }
     const was = 'was' in op && op.was !== undefined ? unchanged(op.was) : undefined
     plan.push({ at, id, rev, step: stepOf(op, { ...filter, ...was }, raw, rev, id), ...(was === undefined ? {} : { was, plain: stepOf(op, filter, raw, rev, id) }) })
+    if (op.kind === 'remove') claims.push(String(rev))
     if ('updateOne' in plan.at(-1)!.step && Array.isArray((plan.at(-1)!.step as { readonly updateOne: { readonly update: unknown } }).updateOne.update)) mine(String(rev))
   }
 
@@ -79,7 +90,7 @@ export async function write(store: Store, source: Source, ops: readonly Write[],
   const others = met.map((of) => { const rev = revOf(of); return { ...of, rev: rev === undefined ? store.claimed() : store.storedRev(rev) } })
   for (const [list, done] of [[claimed, 'done'], [others, 'missing']] as const) {
     for (const [of, gone] of await removeClaimed(store, source, list, ctx)) {
-      if (gone) results[of.at] = { status: done, key: keyOf(of.at, of.id) }
+      if (gone) results[of.at] = { status: store.lostClaims.delete(revOf(of) ?? '') ? 'done' : done, key: keyOf(of.at, of.id) }
       // Another write came between claim and removal: the row is as if that one had been first.
       else results[of.at] = revOf(of) === undefined ? (await write(store, source, [ops[of.at]!], mine, ctx))[0]! : { status: 'moved', key: keyOf(of.at, of.id) }
     }
