@@ -19,7 +19,7 @@ export function spec(name: ModelName): ModelSpec<string, Float32Array> {
 export async function byHand(name: ModelName): Promise<(texts: readonly string[]) => Promise<Float32Array>> {
   const session = await ort.InferenceSession.create(readFileSync(graphs[name]))
   return async (texts) => {
-    const rows = await tokenize.batch!(texts) as readonly Record<string, Tensor>[], length = rows[0]!['input_ids']!.dims[0]!
+    const rows = await tokenize.batch!(texts, { signal: new AbortController().signal }) as readonly Record<string, Tensor>[], length = rows[0]!['input_ids']!.dims[0]!
     const stack = (port: string): ort.Tensor => {
       const all = new BigInt64Array(rows.length * length)
       rows.forEach((row, i) => all.set(row[port]!.data as BigInt64Array, i * length))

@@ -2,7 +2,9 @@
 import type { StandardSchemaV1 } from '@standard-schema/spec'
 import type { ComponentKind, Shown } from './components.ts'
 import type { Container } from './container.ts'
+import type { CodecSpec, Declared } from './codec.ts'
 import type { DataCapabilities, Device, Middleware, Plugin, Scalar } from './contract.ts'
+import type { ContentOptions } from './fetch.ts'
 import type { ErrorCode } from './errors.ts'
 import type { IndexSpec, ListenerSpec, ModelSpec, Spec } from './spec.ts'
 
@@ -81,8 +83,8 @@ export interface Find<T, R = Row<T>> extends AsyncIterable<R> {
   count(): Promise<number>
   /** How the query would run: what the database does, and what is done here. */
   explain(): Promise<string>
-  /** The collection and filter, for listeners. */
-  readonly source: { readonly collection: string; readonly where: Readonly<Record<string, unknown>> | undefined }
+  /** What a listener takes of it: the collection, the filter, and with the key `_base` the fields. */
+  readonly source: { readonly collection: string; readonly where: Readonly<Record<string, unknown>> | undefined; readonly select: readonly string[] | undefined }
 }
 
 /** A document or row that was not written. */
@@ -129,21 +131,32 @@ export interface CollectionOptions<T, I = T> {
   readonly attach?: string
   /** With `attach`: `notify` installs what tells of the writes of others (`plan` shows it, `remove` takes it away); `none`, the default, leaves them to be found by `verify`. */
   readonly track?: 'notify' | 'none'
+  /** Which codec the values of some fields have, by path: `{ photo: 'image', 'meta.sound': 'audio' }`. It checks what is written; a text that is written or found there is the
+   *  URI of the value, and bytes that are found there are those of the value. Without it values say themselves which codec they have. */
+  readonly codecs?: Declared
 }
 
 type KeyOf<T, I> = { [K in keyof T]-?: NonNullable<T[K]> extends I ? K : never }[keyof T] & string
 /** How a listener is named and run. */
 export interface ListenOptions extends Wait {
   readonly name?: string
+  /** Most rows of one call of the model. Default: a page. */
   readonly maxChunkSize?: number
+  /** Default `true`. */
   readonly active?: boolean
+  /** The model gives a list for each row, whose elements are outputs of their own. Default `false`. */
+  readonly flatten?: boolean
 }
+/** An element of the lists of a listener, as a row: `_id` is that of its source, then `#` and its position. */
+export interface Chunk<V = unknown> { readonly value: V; readonly source: string; readonly offset: number }
 /** A model bound to a database. */
 export interface ModelHandle<I, O> {
   readonly name: string
   readonly version: number
   readonly spec: ModelSpec<I, O>
+  /** One output per input, in order; an input that fails fails the call. */
   predict(inputs: readonly I[], options?: Cancel): Promise<O[]>
+  predictOne(input: I, options?: Cancel): Promise<O>
   /** Where the graph runs, which may be another device than was asked for with `auto`; undefined for a function. */
   device(): Promise<Device | undefined>
   /** Keeps the model's output for each row of the query: `db.add(listener(…))`. Resolves when all are computed, unless `wait: false`. */
@@ -165,6 +178,58 @@ export interface ListenerHandle<O, K extends string = string, I = unknown> {
   failures(options?: Cancel): AsyncIterable<Failure>
   /** Runs the model again on rows where it failed. */
   retry(options?: Wait): Promise<Changed['outputs']>
+  /** Runs the model again on all rows: for one whose outputs depend on more than the row, such as a search. */
+  refresh(options?: Wait): Promise<Changed['outputs']>
+  /** With `flatten`: the elements of all lists as rows, to be filtered, searched by an index on a listener to them, and read with their outputs. */
+  chunks(where?: Where<Chunk>): Find<Chunk<O extends readonly (infer E)[] ? E : unknown>>
+  /** Of one row: what its output was made from, by what, when and by whom; undefined where there is none. */
+  lineage(id: string, options?: Cancel): Promise<Lineage | undefined>
+  /** Computes the outputs of another version of the model beside the present ones, which are read until `switch`. Resolves when the new ones are complete, unless `wait: false`. */
+  upgrade(to: ModelSpec<never, O>, options?: Wait): Promise<Upgrade>
+}
+/** Where an output comes from. */
+export interface Lineage {
+  /** The row, and the rev whose content was read; `current`: the row has not changed since. */
+  readonly row: { readonly _id: string; readonly rev: string; readonly current: boolean }
+  /** Digest of what the model read of the row. */
+  readonly hash: string
+  readonly listener: { readonly name: string; readonly version: number; readonly key: string }
+  /** `identity` covers everything below it; `artifact` is the SHA-256 of the graph. */
+  readonly model: { readonly name: string; readonly version: number; readonly identity: string; readonly artifact?: string; readonly shape?: readonly number[]; readonly codec?: string; readonly options?: Readonly<Record<string, unknown>>; readonly parts?: readonly { readonly model: string; readonly identity: string }[] }
+  /** Steps by `name@version`, with the digests of their code when the model was added. */
+  readonly steps: readonly { readonly step: string; readonly digest?: string }[]
+  /** When it was computed, and by which worker (see `WorkStatus.worker`). Absent of outputs made before this was kept. */
+  readonly at?: Date
+  readonly worker?: string
+  /** Where there is no output: why. */
+  readonly error?: string
+  /** Of the outputs that the model read. */
+  readonly upstream: readonly Lineage[]
+}
+/** How two versions agree on rows that both have an output for. */
+export interface Comparison {
+  readonly rows: number
+  readonly equal: number
+  /** Rows on which one version failed and the other did not. */
+  readonly failures: { readonly before: number; readonly after: number }
+  /** Of vectors: the mean cosine of both. */
+  readonly cosine?: number
+  /** Some that differ. */
+  readonly examples: readonly { readonly _id: string; readonly before: unknown; readonly after: unknown }[]
+}
+/** A new version of a listener's model that is computed beside the present one. What happens between these calls, a restart included, is taken up by `upgrade` of the same model. */
+export interface Upgrade {
+  readonly version: number
+  /** What is done of the new outputs. */
+  progress(options?: Cancel): Promise<Progress>
+  /** Both versions on a sample of rows, chosen evenly; default 100. */
+  compare(sample?: number, options?: Cancel): Promise<Comparison>
+  /** Readers see the new outputs from one write on; the old ones are kept up to date too, for `rollback`, until `drop`. Refused while new outputs are missing. */
+  switch(options?: Cancel): Promise<void>
+  /** Readers see the old outputs again, and the new ones are dropped; before `switch`, too. */
+  rollback(options?: Cancel): Promise<void>
+  /** Drops the old outputs. */
+  drop(options?: Cancel): Promise<void>
 }
 /** A vector index bound to a database; `Q` says what it can be searched by. */
 export interface IndexHandle<Q> {
@@ -290,6 +355,8 @@ export interface Inlay {
   add<I, O>(spec: ModelSpec<I, O>, options?: Wait): Promise<ModelHandle<I, O>>
   add<I, O, K extends string>(spec: ListenerSpec<I, O, K>, options?: Wait): Promise<ListenerHandle<O, K, I>>
   add<Q>(spec: IndexSpec<Q>, options?: Wait): Promise<IndexHandle<Q>>
+  /** For this process: other processes add it too, or name it in their config. */
+  add<T>(spec: CodecSpec<T>): Promise<CodecSpec<T>>
   /** A handle for what was added before; NOT_FOUND otherwise. Stores nothing and computes nothing. */
   load<I, O>(spec: ModelSpec<I, O>, version?: number): Promise<ModelHandle<I, O>>
   load<I, O, K extends string>(spec: ListenerSpec<I, O, K>): Promise<ListenerHandle<O, K, I>>
@@ -336,6 +403,8 @@ export interface Config {
   readonly plugins?: readonly (string | Plugin)[]
   readonly middleware?: readonly Middleware[]
   /** Options of collections by name, above all what they are attached to: `{ users: { attach: 'public.users' } }`. They hold for `components` too. */
+  /** What may be fetched of URIs in documents, and how. Default: nothing. */
+  readonly content?: ContentOptions
   readonly collections?: Readonly<Record<string, CollectionOptions<object>>>
   /** Added when the database is opened with `inlay`, without computing anything. */
   readonly components?: readonly Spec<unknown>[]

@@ -3,9 +3,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { v7 as uuid } from 'uuid'
 import type { Changed, Collection as CollectionOf, CollectionOptions, IndexHandle, Refused, Wait } from './api.ts'
 import type { StandardSchemaV1 } from '@standard-schema/spec'
+import { checkDeclared, marked, settleContent, type Pending } from './codec.ts'
 import { foldBy } from './collections.ts'
 import type { Core } from './core.ts'
-import { externalise, writeContent } from './content.ts'
+import { contentOf, externalise, replace, writeContent } from './content.ts'
+import { columns, plainColumns } from './contents.ts'
 import type { Ctx, Doc, Key, Row, Value, Write, Written } from './contract.ts'
 import { checkOptions, InlayError, messageOf, quote } from './errors.ts'
 import { Find } from './find.ts'
@@ -48,14 +50,15 @@ export class Collection {
     this.name = name
     this.#core = core
     this.#schema = options.schema
-    const { fold, attach, track } = options, { valid = 0, seed = 0 } = fold ?? {}
-    checkOptions(options, ['schema', 'fold', 'attach', 'track'], `collection(${quote(name)}, …)`)
+    const { fold, attach, track, codecs } = options, { valid = 0, seed = 0 } = fold ?? {}
+    checkOptions(options, ['schema', 'fold', 'attach', 'track', 'codecs'], `collection(${quote(name)}, …)`)
     if (!(valid >= 0 && valid <= 1) || !Number.isInteger(seed)) throw new InlayError('INVALID_ARGUMENT', `The fold of ${quote(name)} is { valid: ${quote(valid)}, seed: ${quote(seed)} }; a share from 0 to 1 and a whole number are expected.`)
     if (attach !== undefined && (typeof attach !== 'string' || attach === '' || attach.includes('\0'))) throw new InlayError('INVALID_ARGUMENT', `The collection ${quote(name)} is to be attached to ${quote(attach)}; the name of a table, collection or file is expected.`)
     if (track !== undefined && track !== 'notify' && track !== 'none') throw new InlayError('INVALID_ARGUMENT', `track of the collection ${quote(name)} is ${quote(track)}; "notify" or "none" is expected.`)
     if (fold !== undefined && attach !== undefined) throw new InlayError('INVALID_ARGUMENT', `The collection ${quote(name)} is attached, and has fold: there it is computed when rows are read, the same in every process, and cannot be chosen. Leave "fold" out.`)
     if (track !== undefined && attach === undefined) throw new InlayError('INVALID_ARGUMENT', `The collection ${quote(name)} has track, which goes with attach. Give { attach, track }, or neither.`)
-    core.collections.declare(name, { ...(fold === undefined ? {} : { fold: foldBy(fold) }), ...(attach === undefined ? {} : { attach }), ...(track === undefined ? {} : { track }) })
+    for (const of of Object.values(codecs ?? {})) if (typeof of !== 'string') core.contents.codecs.learn(of)
+    core.collections.declare(name, { ...(codecs === undefined ? {} : { codecs: checkDeclared(codecs, `the collection ${quote(name)}`) }), ...(fold === undefined ? {} : { fold: foldBy(fold) }), ...(attach === undefined ? {} : { attach }), ...(track === undefined ? {} : { track }) })
   }
 
   /** The public, typed face of it. */
@@ -215,13 +218,20 @@ export class Collection {
       if (!isDoc(doc)) throw new Unstorable({ path: '', reason: `${quote(doc)} is no document: a plain object is expected` })
       const id = doc['_id'], fault = typeof id === 'string' ? this.#keyFault(id) : undefined
       if (fault !== undefined) throw new Unstorable({ path: '_id', reason: fault })       // in the same words, whatever else the database refuses
-      return { doc: copyIn(doc, this.#core.data.capabilities.refuses) as Doc }
+      // A schema sees values as they are; their bytes are made afterwards.
+      const { codecs } = this.#core.contents, { refuses } = this.#core.data.capabilities
+      return this.#schema === undefined ? this.#encoded(doc) : { doc: copyIn(doc, refuses, (value) => (!ArrayBuffer.isView(value) && codecs.takes(value) ? value : undefined)) as Doc, pending: [] }
     } catch (error) {
       // A schema may turn into a plain value what is none yet, so it sees the user's own values.
-      if (this.#schema !== undefined && isDoc(doc)) return { doc: { ...doc } }
+      if (this.#schema !== undefined && isDoc(doc)) return { doc: { ...doc }, pending: [] }
       const id = (doc as { readonly _id?: unknown } | null | undefined)?._id
       return { refused: { ...faultOf(error), ...(typeof id === 'string' ? { id } : {}) } }
     }
+  }
+  /** A copy with contents in the place of values of codecs; `known` are values whose content is stored already. */
+  #encoded(doc: object, refuses: readonly string[] = this.#core.data.capabilities.refuses, known?: ReadonlyMap<unknown, Value>): { readonly doc: Doc; readonly pending: readonly Pending[] } {
+    const pending: Pending[] = [], { contents, collections } = this.#core, declared = collections.codecsOf(this.name), encoder = contents.codecs.encoder(pending)
+    return { doc: copyIn(declared === undefined ? doc : marked(doc, declared, known), refuses, known === undefined ? encoder : (value) => known.get(value) ?? encoder(value)) as Doc, pending }
   }
   async *#copies(docs: AsyncIterable<unknown>): AsyncIterable<Copied> {
     for await (const doc of docs) yield this.#copy(doc)
@@ -233,10 +243,10 @@ export class Collection {
     if (own !== undefined) return { refused: { ...own, ...(typeof id === 'string' ? { id } : {}) } }
     const fault = id === undefined ? undefined : this.#keyFault(id)
     if (fault !== undefined) return { refused: { code: 'INVALID_ARGUMENT', reason: fault, path: '_id', ...(typeof id === 'string' ? { id } : {}) } }
-    const checked = await this.#check(rest)
+    const checked = await this.#check(rest, copied.pending)
     if ('refused' in checked) return { refused: { ...checked.refused, ...(typeof id === 'string' ? { id } : {}) } }
     // The keys and columns of an attached collection are not ours.
-    if (this.#core.collections.attached(this.name)) return { key: id as Key | undefined, doc: checked.doc }
+    if (this.#core.collections.attached(this.name)) return { key: id as Key | undefined, doc: this.#columns(checked.doc) }
     const key = (id as Key | undefined) ?? uuid()
     return { key, doc: checked.doc['_fold'] === undefined ? { ...checked.doc, _fold: this.#core.collections.foldOf(this.name)(key) } : checked.doc }
   }
@@ -249,9 +259,22 @@ export class Collection {
     return limits.keyBytes !== undefined && bytes > limits.keyBytes ? `_id has ${bytes} bytes; this database takes ${limits.keyBytes}` : undefined
   }
 
-  /** By the schema, when there is one. `_fold` is not part of it. */
-  async #check(doc: Doc): Promise<{ readonly doc: Doc } | { readonly refused: Omit<Refused, 'index'> }> {
-    if (this.#schema === undefined) return { doc }
+  /** Declared fields of an attached collection hold plain bytes. */
+  #columns(doc: Doc): Doc {
+    const declared = this.#core.collections.codecsOf(this.name)
+    return declared === undefined ? doc : plainColumns(doc, declared)
+  }
+
+  /** By the schema, when there is one. `_fold` is not part of it. Contents get their bytes. */
+  async #check(doc: Doc, pending: readonly Pending[], known?: ReadonlyMap<unknown, Value>): Promise<{ readonly doc: Doc } | { readonly refused: Omit<Refused, 'index'> }> {
+    if (this.#schema === undefined) {
+      try {
+        if (pending.length > 0) await settleContent(doc, pending)
+        return { doc }
+      } catch (error) {
+        return { refused: faultOf(error) }
+      }
+    }
     const { _fold: fold, ...rest } = doc
     const result = await this.#schema['~standard'].validate(rest)
     if (result.issues !== undefined) {
@@ -259,10 +282,26 @@ export class Collection {
       return { refused: { code: 'INVALID_ARGUMENT', reason: issue.message, ...(path === '' ? {} : { path }) } }
     }
     try {
-      return { doc: copyIn({ ...result.value as object, ...(fold === undefined ? {} : { _fold: fold }) }, this.#core.data.capabilities.refuses) as Doc }
+      const encoded = this.#encoded({ ...result.value as object, ...(fold === undefined ? {} : { _fold: fold }) }, undefined, known)
+      await settleContent(encoded.doc, encoded.pending)
+      return { doc: encoded.doc }
     } catch (error) {
       return { refused: faultOf(error) }
     }
+  }
+
+  /** A stored document by the schema, which sees values as the application does. */
+  async #checkStored(doc: Doc, ctx: Ctx): Promise<{ readonly doc: Doc } | { readonly refused: Omit<Refused, 'index'> }> {
+    if (this.#schema === undefined) return { doc }
+    const [decoded] = await this.#core.contents.decoded([doc], { name: () => '' }, ctx), known = new Map<unknown, Value>()
+    // What cannot be decoded is checked as it is stored.
+    if (InlayError.is(decoded)) return this.#check(doc, [])
+    replace(doc, '', (value, path) => {
+      if (contentOf(value) === undefined) return undefined
+      known.set(path.split('.').reduce<unknown>((part, name) => (part as Record<string, unknown>)[name], decoded), value)
+      return value
+    })
+    return this.#check(decoded!, [], known)
   }
 
   /** Writes one chunk: content before rows, so that a row that is there can be read. */
@@ -304,15 +343,15 @@ export class Collection {
     if (!isDoc(where)) throw new InlayError('INVALID_ARGUMENT', `update(${quote(where)}) has no filter. Give one, or {} for every row of ${quote(this.name)}.`)
     const parsed = parseUpdate(copyAsked(change)), rows = copyAsked(where)
     return this.#core.call(options.signal, (ctx) => this.#change(rows, options, ctx, async (view) => {
-      const next = applyUpdate(view, parsed)
-      const copied = copyIn(next) as Doc, fault = ownFault(copied)
+      const { doc: copied, pending } = this.#encoded(applyUpdate(view, parsed), []), fault = ownFault(copied)
+      await settleContent(copied, pending)
       // What is there already the database holds, whatever it takes of us.
-      for (const [field, value] of Object.entries(copied)) if (!has(view, field) || !same(view[field], value)) copyIn({ [field]: value }, this.#core.data.capabilities.refuses)
+      for (const [field, value] of Object.entries(copied)) if (!has(view, field) || !same(view[field], value)) copyIn({ [field]: value }, this.#core.data.capabilities.refuses, stored)
       if (fault !== undefined) return { refused: fault }
       if (has(view, '_fold') && !has(copied, '_fold')) return { refused: { code: 'INVALID_ARGUMENT', reason: '_fold cannot be removed; set "train" or "valid"', path: '_fold' } }
-      const checked = await this.#check(copied)
+      const checked = await this.#checkStored(copied, ctx)
       // A schema that takes other types than it gives cannot check what it gave: where it refuses the row as it was too, it says nothing of the change.
-      if ('refused' in checked) return 'refused' in await this.#check(view) ? { doc: copied } : checked
+      if ('refused' in checked) return 'refused' in await this.#checkStored(view, ctx) ? { doc: copied } : checked
       const given = Object.entries(checked.doc).filter(([field]) => !has(copied, field) || !same(view[field], copied[field]))
       return { doc: { ...copied, ...Object.fromEntries(given) } }
     }))
@@ -323,7 +362,7 @@ export class Collection {
     return this.#core.call(options.signal, async (ctx) => {
       const given = copied.refused === undefined ? (copied.doc as { _id?: unknown })._id : undefined
       const prepared = given !== undefined && given !== id ? { refused: { id, code: 'INVALID_ARGUMENT' as const, reason: `the document's _id is ${quote(given)}, the row's is ${quote(id)}; a replace keeps it`, path: '_id' } }
-        : await this.#prepare(copied.refused === undefined ? { doc: { ...copied.doc, _id: id } } : copied)
+        : await this.#prepare(copied.refused === undefined ? { ...copied, doc: { ...copied.doc, _id: id } } : copied)
       if ('refused' in prepared) return { ...emptyChanged(), refused: [{ index: 0, id, ...prepared.refused }] }
       const keepsFold = !has(copied.doc!, '_fold')
       const changed = await this.#change({ _id: id }, options, ctx, async (view) => ({ doc: keepsFold && view['_fold'] !== undefined ? { ...prepared.doc, _fold: view['_fold'] } : prepared.doc }), true)
@@ -336,15 +375,15 @@ export class Collection {
   async #change(where: Readonly<Record<string, unknown>>, options: Wait, ctx: Ctx, make: (view: Doc) => Promise<{ readonly doc: Doc } | { readonly refused: Omit<Refused, 'index'> }>, whole = false): Promise<Tallied> {
     const total = emptyChanged(), background: Key[] = [], unknown: Key[] = []
     await this.#open(ctx)
-    const attached = this.#core.collections.attached(this.name)
+    const { collections } = this.#core, attached = collections.attached(this.name), declared = collections.codecsOf(this.name)
     await this.#each('documents', where, ctx, async (seen) => {
       const writes: Write[] = [], content = new Map<string, Uint8Array>()
       for (const { row, view } of seen) {
-        const { _id: _, _outputs: __, ...stored } = view, { _fold: ___, ...columns } = stored, doc: Doc = attached ? columns : stored
+        const { _id: _, _outputs: __, ...stored } = view, { _fold: ___, ...fields } = stored, doc = declared === undefined ? attached ? fields : stored : columns(attached ? fields : stored, declared)
         try {
           const made = await make(doc)
           if ('refused' in made) { total.refused.push({ ...made.refused, id: row.key }); continue }
-          const write = writeOf(row, doc, made.doc, attached ? undefined : content, whole)
+          const write = writeOf(row, doc, made.doc, (d) => (attached ? this.#columns(d) : externalise(d, content)), whole)
           if (write !== undefined) writes.push(this.#fenced(write, row))
         } catch (error) {
           total.refused.push({ ...faultOf(error), id: row.key })
@@ -415,7 +454,10 @@ export class Collection {
 }
 
 /** A document as it was when the caller gave it. */
-type Copied = { readonly doc: Doc; readonly refused?: undefined } | { readonly refused: Omit<Refused, 'index'>; readonly doc?: undefined }
+type Copied = { readonly doc: Doc; readonly pending: readonly Pending[]; readonly refused?: undefined } | { readonly refused: Omit<Refused, 'index'>; readonly doc?: undefined }
+
+/** Contents are taken as they are stored. */
+const stored = (value: object): unknown => (contentOf(value as Value) === undefined ? undefined : value)
 
 /** A fault of the fields that are Inlay's. */
 function ownFault(doc: Doc): Omit<Refused, 'index'> | undefined {
@@ -431,8 +473,7 @@ function faultOf(error: unknown): Omit<Refused, 'index'> {
 }
 
 /** The least write that makes the new document of the old; undefined when they are the same. */
-function writeOf(row: Row, old: Doc, next: Doc, content: Map<string, Uint8Array> | undefined, whole: boolean): Write | undefined {
-  const stored = (doc: Doc): Doc => (content === undefined ? doc : externalise(doc, content))
+function writeOf(row: Row, old: Doc, next: Doc, stored: (doc: Doc) => Doc, whole: boolean): Write | undefined {
   if (whole) return { kind: 'put', key: row.key, rev: row.rev, doc: stored(next) }
   const set = Object.fromEntries(Object.entries(next).filter(([field, value]) => !has(old, field) || !same(old[field], value as Value)))
   const unset = Object.keys(old).filter((field) => !has(next, field))

@@ -1,5 +1,6 @@
 /** The collections that this process uses: its own, made when they are first used, and those that somebody else made and the user attached. */
 import type { Fold } from './api.ts'
+import type { Declared as Codecs } from './codec.ts'
 import type { Collection, Ctx, Datalayer, Key } from './contract.ts'
 import { sha256 } from './encoding.ts'
 import { InlayError, quote } from './errors.ts'
@@ -11,6 +12,7 @@ export interface Declared {
   readonly attach?: string
   readonly track?: Collection['track']
   readonly fold?: (key: Key) => Fold
+  readonly codecs?: Codecs
 }
 
 const defaultFold = { valid: 0.05, seed: 0 }
@@ -48,6 +50,10 @@ export class Collections {
   foldOf(name: string): (key: Key) => Fold {
     // Of what is attached it is not stored: every process must compute the same.
     return (this.#attached.has(name) ? undefined : this.#declared.get(name)?.fold) ?? foldBy()
+  }
+  /** Which codec the values of some fields have, by path. */
+  codecsOf(name: string): Codecs | undefined {
+    return this.#declared.get(name)?.codecs
   }
   /** Somebody else's, as far as this process has seen: it opens a collection before it reads it. */
   attached(name: string): boolean {

@@ -6,7 +6,7 @@ import type { Ctx, Datalayer, Doc, Row, Value } from './contract.ts'
 import { hashOf } from './encoding.ts'
 import { InlayError, quote } from './errors.ts'
 
-export type ComponentKind = 'model' | 'listener' | 'index'
+export type ComponentKind = 'model' | 'listener' | 'index' | 'codec'
 export interface ComponentVersion { readonly version: number; readonly hash: string; readonly spec: Doc; readonly created: Date }
 /** What is stored of one name. */
 export interface Component {

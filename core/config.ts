@@ -13,6 +13,7 @@ export function defineConfig(config: Config): Config {
 
 const devices = ['auto', 'cpu', 'cuda', 'webgpu', 'coreml', 'directml']
 const isText = (value: unknown): boolean => typeof value === 'string' && value !== ''
+const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) > 0
 const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value)
 /** Each key, what it takes, and whether the environment can give it. */
 const keys: Readonly<Record<string, { readonly is: (value: unknown) => boolean; readonly expected: string; readonly env?: true }>> = {
@@ -25,13 +26,23 @@ const keys: Readonly<Record<string, { readonly is: (value: unknown) => boolean; 
   outputs: { is: (v) => v === 'inline' || v === 'worker', expected: '"inline" or "worker"', env: true },
   plugins: { is: Array.isArray, expected: 'a list' },
   middleware: { is: Array.isArray, expected: 'a list' },
+  content: { is: isObject, expected: 'an object: { allow: ["https://images.example.com/"] }' },
+  'content.allow': { is: (v) => Array.isArray(v) && v.every(isText), expected: 'a list of schemes, URLs and folders' },
+  'content.privateAddresses': { is: (v) => typeof v === 'boolean', expected: 'true or false' },
+  'content.keep': { is: (v) => typeof v === 'boolean', expected: 'true or false' },
+  'content.maxBytes': { is: isCount, expected: 'a whole number from 1' },
+  'content.timeoutMs': { is: isCount, expected: 'a whole number from 1' },
+  'content.concurrency': { is: isCount, expected: 'a whole number from 1' },
+  'content.retries': { is: (v) => v === 0 || isCount(v), expected: 'a whole number from 0' },
+  'content.schemes': { is: isObject, expected: 'an object of functions: { s3: async (uri, { signal, maxBytes }) => bytes }' },
+  'content.resolve': { is: (v) => typeof v === 'function', expected: 'a function' },
   collections: { is: isObject, expected: 'an object: { users: { attach: "public.users" } }' },
   components: { is: Array.isArray, expected: 'a list' },
   container: { is: (v) => typeof v === 'function', expected: 'a function' },
   log: { is: isObject, expected: 'an object with functions debug, info, warn, error' },
   config: { is: (v) => v === false || isText(v), expected: 'a path, or false' },
 }
-const nested = new Set(['models'])
+const nested = new Set(['models', 'content'])
 const fileNames = ['inlay.config.ts', 'inlay.config.js', 'inlay.config.json']
 
 export interface Resolved extends Config {
@@ -50,7 +61,7 @@ export async function resolveConfig(given: string | Config | undefined, env: Rea
   const file = code.config === false ? undefined : await findFile(code.config, cwd)
   const fromFile = file === undefined ? {} : await readFile(file)
   const fromEnv = readEnv(env)
-  const merged: Config = { ...fromFile, ...fromEnv, ...defined(code), models: { ...fromFile.models, ...fromEnv.models, ...defined(code.models ?? {}) } }
+  const merged: Config = { ...fromFile, ...fromEnv, ...defined(code), models: { ...fromFile.models, ...fromEnv.models, ...defined(code.models ?? {}) }, content: { ...fromFile.content, ...defined(code.content ?? {}) } }
   const log = merged.log ?? stderrLog
   if (merged.data === undefined) log.warn?.('No database is configured: using "memory:", which is lost when the process ends. Give a URI to inlay(), set INLAY_DATA, or write inlay.config.ts.')
   return { ...merged, data: merged.data ?? 'memory:', namespace: merged.namespace ?? 'inlay', outputs: merged.outputs ?? 'inline', log, folder: file === undefined ? cwd : dirname(file) }

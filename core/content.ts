@@ -1,28 +1,47 @@
-/** Large bytes of documents: more than 16 kB go to the artifact store under their SHA-256, and a reference stays in the row. */
+/** Bytes in documents: the stored form `{ _content: { bytes | artifact | uri, codec } }`, and large ones in the artifact store under their SHA-256. */
 import { once } from './chunks.ts'
 import type { ArtifactStore, Ctx, Doc, Value } from './contract.ts'
 import { sha256 } from './encoding.ts'
-import { InlayError, quote } from './errors.ts'
-import { bytesOf, contentKey, isDoc, isTypedArray, setOwn, typedArrayName, typedArrays, type TypedArrayName } from './value.ts'
+import { bytesOf, contentKey, isBytes, isDoc, isTypedArray, setOwn, typedArrayName } from './value.ts'
 
 /** Bytes up to this many stay in the row. */
 export const inlineBytes: number = 16 * 1024
 const pageBytes = 32 * 1024 * 1024
 
-/** What stands in a row for large bytes: `{ _content: { artifact, codec, bytes } }`. The codec is the kind of typed array. */
-interface Reference { readonly artifact: string; readonly codec: TypedArrayName; readonly bytes: number }
-
-function referenceOf(value: Value): Reference | undefined {
-  if (!isDoc(value) || !Object.hasOwn(value, contentKey)) return undefined
-  const content = value[contentKey]
-  return isDoc(content) && typeof content['artifact'] === 'string' ? content as unknown as Reference : undefined
+/** What stands in a document for bytes: one of `bytes`, `artifact` and `uri`. The codec says what they are; without one they are bytes. */
+export interface Content {
+  readonly codec: string | undefined
+  readonly bytes?: Uint8Array
+  readonly artifact?: string
+  readonly uri?: string
+  /** How many bytes an artifact has; 0 where another program did not say. */
+  readonly size: number
 }
 
-function replace(value: Value, path: string, by: (value: Value, path: string) => Value | undefined): Value {
+const parts: ReadonlySet<string> = new Set(['bytes', 'artifact', 'uri', 'codec'])
+
+/** The content that a value stands for. Other programs may write bytes as base64 text. Anything else under `_content` is the user's own. */
+export function contentOf(value: Value): Content | undefined {
+  if (!isDoc(value) || !Object.hasOwn(value, contentKey)) return undefined
+  const content = value[contentKey]
+  if (!isDoc(content) || Object.keys(value).length !== 1 || !Object.keys(content).every((part) => parts.has(part))) return undefined
+  const { bytes, artifact, uri, codec } = content
+  if (codec !== undefined && typeof codec !== 'string') return undefined
+  if (typeof artifact === 'string') return uri === undefined && (bytes === undefined || typeof bytes === 'number') && /^[0-9a-f]{64}$/.test(artifact) ? { codec, artifact, size: bytes ?? 0 } : undefined
+  if (artifact !== undefined) return undefined
+  if (typeof uri === 'string') return bytes === undefined ? { codec, uri, size: 0 } : undefined
+  if (isBytes(bytes)) return { codec, bytes, size: bytes.byteLength }
+  if (typeof bytes !== 'string' || !/^[A-Za-z0-9+/]*={0,2}$/.test(bytes)) return undefined
+  const read = Uint8Array.from(Buffer.from(bytes, 'base64'))
+  return { codec, bytes: read, size: read.byteLength }
+}
+
+/** `value` with what `by` gives for its parts, from the outside in; what has no replacement is shared. */
+export function replace(value: Value, path: string, by: (value: Value, path: string) => Value | undefined): Value {
   const replacement = by(value, path)
   if (replacement !== undefined) return replacement
   if (Array.isArray(value)) {
-    const list = value.map((v: Value, i) => replace(v, `${path}.${i}`, by))
+    const list = value.map((v: Value, i) => replace(v, path === '' ? String(i) : `${path}.${i}`, by))
     return list.some((v, i) => v !== value[i]) ? list : value
   }
   if (!isDoc(value)) return value
@@ -43,24 +62,33 @@ function hasLarge(value: Value): boolean {
 }
 
 /** The document with references in place of its large bytes, which are added to `found` by their id. */
-export function externalise(doc: Doc, found: Map<string, Uint8Array>): Doc {
-  return !hasLarge(doc) ? doc : replace(doc, '', (value) => {
-    if (!isTypedArray(value) || value.byteLength <= inlineBytes) return undefined
-    const bytes = bytesOf(value), artifact = sha256(bytes)
+export function externalise<V extends Value>(doc: V, found: Map<string, Uint8Array>): V {
+  const reference = (bytes: Uint8Array, codec: string | undefined): Doc => {
+    const artifact = sha256(bytes)
     found.set(artifact, bytes)
-    return { [contentKey]: { artifact, codec: typedArrayName(value), bytes: bytes.byteLength } }
-  }) as Doc
+    return { [contentKey]: { artifact, ...(codec === undefined ? {} : { codec }), bytes: bytes.byteLength } }
+  }
+  return !hasLarge(doc) ? doc : replace(doc, '', (value) => {
+    if (isTypedArray(value)) return value.byteLength > inlineBytes ? reference(bytesOf(value), typedArrayName(value)) : value
+    const content = contentOf(value)
+    return content?.bytes === undefined || content.size <= inlineBytes ? undefined : reference(content.bytes, content.codec)
+  }) as V
 }
 
-/** Ids of the artifacts a stored document refers to, with the paths of the fields. */
-export function referencesOf(doc: Doc): readonly (Reference & { readonly path: string })[] {
-  const found: (Reference & { readonly path: string })[] = []
-  replace(doc, '', (value, path) => {
-    const reference = referenceOf(value)
-    if (reference !== undefined) found.push({ ...reference, path })
-    return reference === undefined ? undefined : value
+/** The contents of a value with the paths of their fields, in the order in which `replace` meets them. */
+export function contentsOf(value: Value): readonly (Content & { readonly path: string })[] {
+  const found: (Content & { readonly path: string })[] = []
+  replace(value, '', (part, path) => {
+    const content = contentOf(part)
+    if (content !== undefined) found.push({ ...content, path })
+    return content === undefined ? undefined : part
   })
   return found
+}
+
+/** Ids of the artifacts that a stored value refers to. */
+export function artifactsOf(value: Value): readonly string[] {
+  return contentsOf(value).flatMap(({ artifact }) => artifact ?? [])
 }
 
 export async function writeContent(artifacts: ArtifactStore, found: ReadonlyMap<string, Uint8Array>, ctx: Ctx): Promise<void> {
@@ -69,30 +97,16 @@ export async function writeContent(artifacts: ArtifactStore, found: ReadonlyMap<
 
 /** Rows in parts whose large bytes may be held at once. */
 export function* byContent<R extends { readonly doc: Doc }>(rows: readonly R[]): Iterable<readonly R[]> {
-  yield* bounded(rows, (row) => referencesOf(row.doc).reduce((sum, r) => sum + r.bytes, 0))
+  yield* bounded(rows, (row) => contentsOf(row.doc).reduce((sum, { size }) => sum + size, 0))
 }
 
-/** The documents with their large bytes in place, fetched in bounded trips. `name` names a document in errors. */
-export async function hydrate(artifacts: ArtifactStore, docs: readonly Doc[], name: (index: number) => string, ctx: Ctx): Promise<readonly Doc[]> {
-  const references = docs.map(referencesOf)
-  if (references.every((r) => r.length === 0)) return docs
-  const wanted = new Map(references.flat().map((r) => [r.artifact, r.bytes]))
+/** Artifacts by id, fetched in bounded trips. Those that are gone or damaged are left out. */
+export async function readArtifacts(artifacts: ArtifactStore, wanted: ReadonlyMap<string, number>, ctx: Ctx): Promise<ReadonlyMap<string, Uint8Array>> {
   const got = new Map<string, Uint8Array>()
   for (const part of bounded([...wanted], ([, bytes]) => bytes)) {
-    for await (const { id, bytes } of artifacts.readMany(part.map(([id]) => id), ctx)) {
-      if (sha256(bytes) === id) got.set(id, bytes)
-    }
+    for await (const { id, bytes } of artifacts.readMany(part.map(([id]) => id), ctx)) if (sha256(bytes) === id) got.set(id, bytes)
   }
-  return docs.map((doc, i) => {
-    for (const { artifact, path, codec } of references[i]!) {
-      if (!got.has(artifact)) throw new InlayError('CORRUPT', `The content of field ${quote(path)} of document ${quote(name(i))} is missing or damaged in the artifact store (SHA-256 ${artifact}). Restore the artifact, or write the field again.`, { details: { id: name(i), path, artifact } })
-      if (!Object.hasOwn(typedArrays, codec)) throw new InlayError('NOT_FOUND', `Field ${quote(path)} of document ${quote(name(i))} was stored with the codec ${quote(codec)}, which is not known here. Use an Inlay that has it.`)
-    }
-    return replace(doc, '', (value) => {
-      const reference = referenceOf(value)
-      return reference === undefined ? undefined : new typedArrays[reference.codec](Uint8Array.from(got.get(reference.artifact)!).buffer)     // not slice(): a Buffer's shares its memory
-    }) as Doc
-  })
+  return got
 }
 
 /** Items in order, in parts of at most `pageBytes`; a larger one stands alone. */

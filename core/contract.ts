@@ -98,6 +98,8 @@ export interface Mark {
   readonly tries?: number
   /** Looked at, not selected. */
   readonly none?: true
+  /** Who made it and when, as the outcome said. */
+  readonly by?: string
 }
 /** A row with what is asked of it. */
 export interface Row {
@@ -130,8 +132,9 @@ export interface Written {
   readonly rev?: Rev
   readonly reason?: string
 }
-/** What was found for one row. `same`: the stored output has this hash already, only its mark moves (refused where that is not so). `skip`: looked at, not selected. */
-export type Outcome = { readonly key: Key; readonly rev: Rev; readonly hash: string } & (
+/** What was found for one row. `same`: the stored output has this hash already, only the rev of its mark moves (refused where that is not so). `skip`: looked at, not selected.
+ *  `by`, of at most 200 characters, is kept in the mark; with `same` the one stays that is there. */
+export type Outcome = { readonly key: Key; readonly rev: Rev; readonly hash: string; readonly by?: string } & (
   | { readonly kind: 'values'; readonly values: readonly Value[] }
   | { readonly kind: 'same' | 'skip' }
   | { readonly kind: 'error'; readonly error: string; readonly tries: number })
@@ -281,20 +284,49 @@ export interface Tensor { readonly type: string; readonly dims: readonly number[
 export interface Port { readonly name: string; readonly type: string; readonly dims: readonly (number | string)[] }
 /** A loaded graph. */
 export interface Session {
+  /** Equal for sessions that share one loaded graph: what several callers run may share a batch. */
+  readonly id: string
   /** What it got, not what was asked. */
   readonly device: Device
   readonly inputs: readonly Port[]
   readonly outputs: readonly Port[]
-  /** Never blocks the event loop. */
-  run(feeds: Readonly<Record<string, Tensor>>, ctx: Ctx): Promise<Readonly<Record<string, Tensor>>>
+  /** Never blocks the event loop. `outputs`: only these of the graph. `transfer`: memory of feeds that the session may take away, as in `postMessage`. */
+  run(feeds: Readonly<Record<string, Tensor>>, ctx: Ctx, options?: { readonly outputs?: readonly string[]; readonly transfer?: readonly ArrayBuffer[] }): Promise<Readonly<Record<string, Tensor>>>
   close(): Promise<void>
 }
 /** Loads graphs of some formats. */
 export interface Executor {
   readonly formats: readonly string[]
   load(graph: { readonly format: string; readonly bytes: Uint8Array }, device: Device | 'auto', ctx: Ctx): Promise<Session>
+  /** A graph with all that belongs to it, weights in files beside it included, as the bytes that `load` takes. Absent: a file is complete as it is. */
+  read?(path: string, ctx: Ctx): Promise<Uint8Array>
   /** Ends sessions and threads. Twice: no error. Core closes the sessions that it loads; the executor is shared by the process and ends with it. */
   close(): Promise<void>
+}
+
+/** Of which field of which document bytes are, for errors of what is decoded later, and how many will read them. */
+export interface ContentOf {
+  /** `field "img" of document "a"`. */
+  readonly where: string
+  /** How many listeners are about to read this value: with more than one, what is costly to decode is kept. */
+  readonly readers: number
+}
+/**
+ * How values of one kind become bytes and come back. A value names its codec by the property `Symbol.for('inlay.codec')`, or `is` finds it, or a collection
+ * declares it for a field. Stored as `{ _content: { bytes | artifact | uri, codec } }`.
+ */
+export interface Codec<T = unknown> {
+  /** Stands in stored data: a letter, then letters, digits, `_` or `-`, at most 48. */
+  readonly id: string
+  /** What it takes, for messages: `float32[1024]`. */
+  readonly expects?: string
+  /** Its values never change, so that one may be given to several readers. Default `false`. */
+  readonly immutable?: boolean
+  is(value: unknown): value is T
+  /** Begins at once, so that the caller may change the value afterwards. Throws for a value that has no bytes. */
+  encode(value: T): Uint8Array | Promise<Uint8Array>
+  /** Cheap: the value's own methods decode pixels and samples. The bytes are the value's to keep. Throws where they are not of this kind, never a blank value. */
+  decode(bytes: Uint8Array, of: ContentOf): T | Promise<T>
 }
 
 /** What a plugin gives for a URI: any of the three interfaces. */
@@ -328,5 +360,6 @@ export interface Plugin {
    *  serialization failure is CONFLICT; UNAVAILABLE of a `write` means that the answer may be lost, and core looks at the rows. Undefined: not known. */
   classify?(error: unknown): { readonly code: ErrorCode; readonly retryable: boolean } | undefined
   readonly executors?: readonly Executor[]
+  readonly codecs?: readonly Codec[]
   readonly middleware?: readonly Middleware[]
 }

@@ -2,6 +2,7 @@
 import type { Log } from './api.ts'
 import type { Collections } from './collections.ts'
 import type { Component, Components } from './components.ts'
+import type { Contents } from './contents.ts'
 import type { ArtifactStore, Ctx, Device } from './contract.ts'
 import type { Functions } from './model.ts'
 import { InlayError } from './errors.ts'
@@ -13,6 +14,8 @@ import type { SearchParts } from './search.ts'
 export interface Core extends SearchParts {
   /** Name and version of the data database. */
   readonly server: string
+  /** Who computes here: host, process, and this `Inlay` of it. */
+  readonly worker: string
   readonly artifacts: ArtifactStore
   readonly components: Components
   readonly functions: Functions
@@ -23,6 +26,7 @@ export interface Core extends SearchParts {
   readonly log: Log
   readonly outputs: 'inline' | 'worker'
   readonly collections: Collections
+  readonly contents: Contents
   /** Takes over what is declared, also by other processes. */
   refresh(ctx: Ctx): Promise<readonly Component[]>
   /** The same, when something that was known is not there: slots are opened anew too. */

@@ -1,16 +1,18 @@
 /** Declaring components: what is stored of them, how a listener's outputs come to be complete, and how new ones take the place of old ones. */
 import { readFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
 import type { Wait } from './api.ts'
 import { once } from './chunks.ts'
+import type { CodecSpec } from './codec.ts'
 import { checkCollection } from './collection.ts'
 import type { ComponentVersion } from './components.ts'
 import type { Ctx, Doc } from './contract.ts'
 import { encode, hashOf, sha256 } from './encoding.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
 import { storedIndex, type StoredIndex } from './indexes.ts'
-import { isRemoved, upstreamOf, type Listener, type ListenerState, type StoredKey, type StoredListener } from './listeners.ts'
+import { isRemoved, kept, upstreamOf, type Listener, type ListenerState, type StoredKey, type StoredListener } from './listeners.ts'
 import { parseFilter } from './match.ts'
-import { identityOf, runnable, type StoredModel } from './model.ts'
+import { identityOf, runnable, stepsOf, type Part, type StoredModel } from './model.ts'
 import type { OpenedCore } from './parts.ts'
 import { Rate } from './rate.ts'
 import { labelOf, type IndexSpec, type ListenerKey, type ListenerSpec, type ModelSpec, type Spec } from './spec.ts'
@@ -30,24 +32,31 @@ export class Declarations {
       case 'model': return this.addModel(spec as ModelSpec, ctx)
       case 'listener': await this.addListener(spec as ListenerSpec, ctx, identity); return undefined
       case 'index': await this.addIndex(spec as IndexSpec, ctx); return undefined
-      default: throw new InlayError('INVALID_ARGUMENT', `${quote(spec)} is nothing that can be added. Give what model(), listener() or vectorIndex() returns.`)
+      case 'codec': await this.core.components.add('codec', spec.name, {}, ctx); return undefined
+      default: throw new InlayError('INVALID_ARGUMENT', `${quote(spec)} is nothing that can be added. Give what model(), listener(), vectorIndex() or codec() returns.`)
     }
   }
 
-  /** The functions of a spec and of what it needs. */
+  /** The functions and codecs of a spec and of what it needs. */
   learn(spec: Spec<unknown>): void {
-    for (const m of modelsOf(spec)) for (const step of stepsOf(m)) this.core.functions.add(step)
+    if (spec.kind === 'codec') this.core.contents.codecs.add(spec as CodecSpec)
+    for (const m of modelsOf(spec)) {
+      for (const step of ownSteps(m)) this.core.functions.add(step)
+      if (m.codec !== undefined && typeof m.codec !== 'string') this.core.contents.codecs.learn(m.codec)
+    }
   }
 
-  async storedModel(spec: ModelSpec): Promise<{ readonly stored: StoredModel; readonly bytes: Uint8Array | undefined }> {
-    const bytes = spec.onnx === undefined ? undefined : await readGraph(spec.name, spec.onnx)
-    const id = (step: Step<never, unknown> | undefined): string | null => (step === undefined ? null : stepId(step))
-    return { bytes, stored: { format: bytes === undefined ? null : 'onnx', artifact: bytes === undefined ? null : sha256(bytes), run: id(spec.run as Step<never, unknown> | undefined), input: id(spec.input), output: id(spec.output), shape: spec.shape ?? null } }
+  /** What would be stored of a model, with its graph. */
+  async storedModel(spec: ModelSpec, ctx: Ctx): Promise<{ readonly stored: StoredModel; readonly bytes: Uint8Array | undefined }> {
+    const { modelParts } = this.core, bytes = spec.onnx === undefined ? undefined : await readGraph(spec.name, spec.onnx, (path) => modelParts.executor('onnx').then((executor) => executor.read?.(path, ctx)))
+    return { bytes, stored: await storedOf(spec, bytes, async (inner) => (await this.storedModel(inner, ctx)).stored) }
   }
 
   async addModel(spec: ModelSpec, ctx: Ctx): Promise<ComponentVersion> {
     const { components, artifacts, modelParts, functions } = this.core
-    const { stored, bytes } = await this.storedModel(spec)
+    for (const inner of [...spec.sequence ?? [], ...Object.values(spec.ensemble ?? {})]) await this.addModel(inner, ctx)
+    if (spec.retrieve !== undefined) await this.addIndex(spec.retrieve.index, ctx)
+    const { stored, bytes } = await this.storedModel(spec, ctx)
     if (spec.device !== undefined) this.core.devices.set(identityOf(stored), spec.device)
     const there = await components.get('model', spec.name, ctx)
     const same = there?.versions.find((v) => v.hash === identityOf(stored))
@@ -65,8 +74,8 @@ export class Declarations {
       }
       await artifacts.write(stored.artifact!, once(bytes), ctx)
     }
-    const digests = Object.fromEntries(stepsOf(spec).map((step) => [stepId(step), step.digest]))
-    const { version } = await components.add('model', spec.name, { ...stored }, ctx, (before) => ({ ...before, digests: { ...before['digests'] as Doc, ...digests } }))
+    const digests = Object.fromEntries(ownSteps(spec).map((step) => [stepId(step), step.digest]))
+    const { version } = await components.add('model', spec.name, copyIn(stored) as Doc, ctx, (before) => ({ ...before, digests: { ...before['digests'] as Doc, ...digests } }))
     return version
   }
 
@@ -75,7 +84,13 @@ export class Declarations {
     const conjuncts = spec.where === undefined ? [] : parseFilter(spec.where)
     if (conjuncts.some((c) => c.reads.includes('_outputs'))) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(spec.name)} selects rows by "_outputs", which change after the row. Listen to the other listener instead: give it as the key.`)
     const where = spec.where === undefined || Object.keys(spec.where).length === 0 ? null : encode(copyIn(spec.where), true)
-    return { collection: spec.on, where, key: Array.isArray(spec.key) ? spec.key.map(keyOf) : keyOf(spec.key as ListenerKey), label: spec.named ? spec.name : labelOf(spec.key), model: spec.model.name, identity }
+    const keys = [spec.key].flat() as readonly ListenerKey[], fields = keys.flatMap((key) => (typeof key === 'string' ? [key] : []))
+    const codecs = Object.entries(this.core.collections.codecsOf(spec.on) ?? {}).filter(([path]) => fields.some((field) => field === '_base' || `${path}.`.startsWith(`${field}.`) || `${field}.`.startsWith(`${path}.`)))
+    return {
+      collection: spec.on, where, key: Array.isArray(spec.key) ? spec.key.map(keyOf) : keyOf(spec.key as ListenerKey), label: spec.named ? spec.name : labelOf(spec.key), model: spec.model.name, identity,
+      ...(spec.flatten === true ? { many: true as const } : {}), ...(spec.select === undefined ? {} : { select: [...spec.select] }),
+      ...(codecs.length === 0 ? {} : { codecs: Object.fromEntries(codecs.map(([path, of]) => [path, typeof of === 'string' ? of : of.id])) }),
+    }
   }
 
   async addListener(spec: ListenerSpec, ctx: Ctx, identity?: string): Promise<void> {
@@ -87,13 +102,15 @@ export class Declarations {
     this.checkListener(spec.name, stored)
     const there = await this.core.components.get('listener', spec.name, ctx), hash = hashOf({ ...stored })
     if (there !== undefined && !isRemoved(there) && there.versions.find((v) => v.version === (there.state as unknown as ListenerState).target)?.hash !== hash) {
-      for (const l of this.withDownstream(spec.name)) await this.#pin(l, ctx)
+      for (const l of this.withDownstream(spec.name)) await this.pin(l, ctx)
     }
     await this.core.components.add('listener', spec.name, { ...stored }, ctx, (state, target): Doc => {
       const before = state as unknown as Partial<ListenerState>, removed = before.removed === true, known = this.core.listeners.get(spec.name)
       // A target that another replaces before it ever served is obsolete.
       const abandoned = known !== undefined && before.target !== undefined && before.target !== target && known.serving !== known.target ? [known.target.slot.id] : []
-      return { target, serving: removed ? null : (before.serving ?? null) as unknown as Doc | null, active: spec.active ?? true, obsolete: [...new Set([...before.obsolete ?? [], ...abandoned])], chunk: spec.maxChunkSize ?? null }
+      const stands = before.target === target && !removed ? { ...(before.hold === undefined ? {} : { hold: before.hold }), ...(before.previous === undefined ? {} : { previous: before.previous as unknown as Doc }) } : {}
+      if (before.previous !== undefined && before.target !== target) abandoned.push(before.previous.slot)
+      return { ...stands, target, serving: removed ? null : (before.serving ?? null) as unknown as Doc | null, active: spec.active ?? true, obsolete: [...new Set([...before.obsolete ?? [], ...abandoned])], chunk: spec.maxChunkSize ?? null }
     })
     await this.core.refresh(ctx)
     const broken = this.core.listeners.get(spec.name)?.target.broken
@@ -110,7 +127,7 @@ export class Declarations {
   checkListener(name: string, stored: StoredListener): void {
     const { listeners } = this.core, there = listeners.get(name)
     if (there !== undefined) {
-      const selection = ({ collection, where, key, label, model }: StoredListener): string => hashOf({ collection, where, key: key as never, label, model })
+      const selection = ({ collection, where, key, label, model, many, select }: StoredListener): string => hashOf({ collection, where, key: key as never, label, model, many: many === true, select: select ?? null })
       if (selection(there.spec) !== selection(stored)) throw new InlayError('CONFLICT', `A listener ${quote(name)} exists with another selection (collection ${quote(there.spec.collection)}, key ${quote(there.spec.label)}, filter ${there.spec.where ?? 'none'}). Give this one a name of its own: { name: ${quote(`${name}_2`.slice(0, 48))} }; or remove the other first.`)
     }
     for (const up of upstreamOf(stored)) {
@@ -118,7 +135,9 @@ export class Declarations {
       if (upstream === undefined) throw new InlayError('NOT_FOUND', `The listener ${quote(name)} reads the outputs of ${quote(up)}, which does not exist. Add that one first.`)
       if (upstream.spec.collection !== stored.collection) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(name)} on ${quote(stored.collection)} cannot read the outputs of ${quote(up)}, which lies on ${quote(upstream.spec.collection)}.`)
     }
-    const taken = listeners.of(stored.collection).find((l) => l.name !== name && l.spec.label === stored.label && l.spec.model === stored.model)
+    const lists = upstreamOf(stored).find((up) => listeners.get(up)!.spec.many === true)
+    if (lists !== undefined && Array.isArray(stored.key)) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(name)} reads several keys, and ${quote(lists)} among them, which gives a list for each row (flatten). Its elements are read one by one: give it as the only key.`)
+    const taken = listeners.all().find((l) => l.name !== name && l.spec.collection === stored.collection && l.spec.label === stored.label && l.spec.model === stored.model)
     if (taken !== undefined) throw new InlayError('CONFLICT', `The outputs "_outputs.${stored.label}.${stored.model}" of ${quote(stored.collection)} are those of the listener ${quote(taken.name)}. Give this one another name.`)
   }
 
@@ -141,7 +160,7 @@ export class Declarations {
   }
 
   /** Notes which outputs are read now, so that they serve until new ones are complete. */
-  async #pin(l: Listener, ctx: Ctx): Promise<void> {
+  async pin(l: Listener, ctx: Ctx): Promise<void> {
     const { id, upstream } = l.serving.slot
     await this.core.components.change('listener', l.name, ctx, (c) => ((c!.state as unknown as ListenerState).serving === null
       ? { versions: c!.versions, state: { ...c!.state, serving: { slot: id, version: l.serving.version, upstream } } } : undefined))
@@ -195,7 +214,7 @@ export class Declarations {
     const switched = new Set<string>(), waiting = listeners.all().filter((l) => l.serving !== l.target || l.state.serving !== null || l.state.obsolete.length > 0)
     if (waiting.length === 0) return
     for (const l of waiting) {
-      if (l.state.serving === null || l.target.broken !== undefined) continue
+      if (l.state.serving === null || l.state.hold === true || l.target.broken !== undefined) continue
       // A chain is complete from its beginning: before that, rows that upstream has not reached do not count yet.
       if (l.upstream.some((up) => listeners.get(up)!.state.serving !== null && !switched.has(up))) continue
       const { missing, stale, failed } = await data.tally(l.target.slot, ctx), before = await data.tally(l.serving.slot, ctx)
@@ -214,7 +233,7 @@ export class Declarations {
       })
     }
     await this.core.refresh(ctx)
-    const used = new Set(listeners.all().flatMap((l) => [l.serving, l.target].flatMap((g) => [g.slot.id, ...g.slot.upstream])))
+    const used = new Set(listeners.all().flatMap((l) => kept(l).flatMap((g) => [g.slot.id, g.slot.collection, ...g.slot.upstream])))
     for (const l of [...listeners.all()].reverse()) {
       const droppable = l.state.obsolete.filter((id) => !used.has(id))
       if (l.state.obsolete.length === 0 || (droppable.length === 0 && l.state.obsolete.every((id) => used.has(id) && id !== l.target.slot.id))) continue
@@ -243,7 +262,7 @@ export class Declarations {
     if (!vectors.capabilities.measures.includes(spec.measure) || shape.dims > vectors.capabilities.dims) throw new InlayError('UNSUPPORTED', `The index ${quote(spec.name)} needs ${quote(spec.measure)} over ${shape.dims} dimensions; here are ${vectors.capabilities.measures.join(', ')} over at most ${vectors.capabilities.dims}.`)
     for (const [key, m] of Object.entries(spec.compatible)) {
       if (key === on.spec.label) throw new InlayError('INVALID_ARGUMENT', `The index ${quote(spec.name)} has the key ${quote(key)} twice: it is what the listener ${quote(on.name)} reads. Choose another key for the compatible model.`)
-      const { stored } = await this.storedModel(m)
+      const { stored } = await this.storedModel(m, ctx)
       if (stored.shape?.[0] !== shape.dims) throw new InlayError('INVALID_ARGUMENT', `The compatible model ${quote(m.name)} of index ${quote(spec.name)} gives ${stored.shape === null ? 'no vectors' : `${stored.shape[0]} dimensions`}; the indexed listener gives ${shape.dims}.`)
       compatible[key] = { model: m.name, identity: (await this.addModel(m, ctx)).hash }
     }
@@ -283,26 +302,47 @@ export class Declarations {
   }
 }
 
-function stepsOf(spec: ModelSpec): readonly Step<never, unknown>[] {
+/** What is stored of a model, by what is stored of those that it is made of. */
+export async function storedOf(spec: ModelSpec, bytes: Uint8Array | undefined, inner: (spec: ModelSpec) => Promise<StoredModel>): Promise<StoredModel> {
+  const id = (step: Step<never, unknown> | undefined): string | null => (step === undefined ? null : stepId(step))
+  const members = [...spec.sequence ?? [], ...Object.values(spec.ensemble ?? {})], storedMembers = await Promise.all(members.map(inner))
+  const parts = members.map((of, i): Part => ({ model: of.name, identity: identityOf(storedMembers[i]!) })), steps = [...new Set(storedMembers.flatMap((stored) => stepsOf(stored)))].sort()
+  const { outputs, constants, state, codec, options, retrieve } = spec
+  return {
+    format: bytes === undefined ? null : 'onnx', artifact: bytes === undefined ? null : sha256(bytes), run: id(spec.run as Step<never, unknown> | undefined), input: id(spec.input), output: id(spec.output), shape: spec.shape ?? null,
+    ...(outputs === undefined ? {} : { outputs }), ...(constants === undefined ? {} : { constants }), ...(state === undefined ? {} : { state }), ...(codec === undefined ? {} : { codec: typeof codec === 'string' ? codec : codec.id }), ...(options === undefined ? {} : { options }),
+    ...(spec.sequence === undefined ? {} : { sequence: parts }), ...(spec.ensemble === undefined ? {} : { ensemble: Object.fromEntries(Object.keys(spec.ensemble).map((key, i) => [key, parts[i]!])) }), ...(steps.length === 0 ? {} : { steps }),
+    ...(retrieve === undefined ? {} : { retrieve: { index: retrieve.index.name, n: retrieve.n, ...(retrieve.by === undefined ? {} : { by: retrieve.by }), ...(retrieve.where === undefined ? {} : { where: encode(copyIn(retrieve.where), true) }), ...(retrieve.select === undefined ? {} : { select: [...retrieve.select] }) } }),
+  }
+}
+
+export function ownSteps(spec: ModelSpec): readonly Step<never, unknown>[] {
   return [spec.run as Step<never, unknown> | undefined, spec.input, spec.output].filter((s) => s !== undefined)
 }
 
 /** The models a spec names, its own and those of what it needs. */
-function modelsOf(spec: Spec<unknown>): readonly ModelSpec[] {
-  if (spec.kind === 'model') return [spec as ModelSpec]
+export function modelsOf(spec: Spec<unknown>): readonly ModelSpec[] {
+  if (spec.kind === 'model') {
+    const { sequence = [], ensemble = {}, retrieve } = spec as ModelSpec
+    return [...sequence.flatMap(modelsOf), ...Object.values(ensemble).flatMap(modelsOf), ...(retrieve === undefined ? [] : modelsOf(retrieve.index)), spec as ModelSpec]
+  }
   if (spec.kind === 'listener') {
     const { model, key } = spec as ListenerSpec
-    return [model, ...([key].flat() as readonly ListenerKey[]).flatMap((k) => (typeof k === 'object' && 'model' in k ? modelsOf(k as ListenerSpec) : []))]
+    return [...modelsOf(model), ...([key].flat() as readonly ListenerKey[]).flatMap((k) => (typeof k === 'object' && 'model' in k ? modelsOf(k as ListenerSpec) : []))]
   }
+  if (spec.kind === 'codec') return []
   const { indexing, compatible } = spec as IndexSpec
-  return [...Object.values(compatible), ...('model' in indexing ? modelsOf(indexing) : [])]
+  return [...Object.values(compatible).flatMap(modelsOf), ...('model' in indexing ? modelsOf(indexing) : [])]
 }
 
-async function readGraph(name: string, onnx: string | URL | Uint8Array): Promise<Uint8Array> {
+/** A graph by path, or its bytes. `read` gives what belongs to a file beside it too. */
+export async function readGraph(name: string, onnx: string | URL | Uint8Array, read: (path: string) => Promise<Uint8Array | undefined>): Promise<Uint8Array> {
   if (onnx instanceof Uint8Array) return onnx
+  const path = onnx instanceof URL || onnx.startsWith('file:') ? fileURLToPath(onnx) : onnx
   try {
-    return await readFile(typeof onnx === 'string' && onnx.startsWith('file:') ? new URL(onnx) : onnx)
+    return await read(path) ?? await readFile(path)
   } catch (error) {
+    if (InlayError.is(error) && error.code !== 'NOT_FOUND') throw new InlayError(error.code, `The graph ${quote(String(onnx))} of model ${quote(name)} cannot be used: ${error.message}`, { cause: error })
     throw new InlayError('NOT_FOUND', `The graph ${quote(String(onnx))} of model ${quote(name)} cannot be read: ${messageOf(error)}. Give the path of an ONNX file, relative to ${quote(process.cwd())}, or its bytes.`, { cause: error })
   }
 }

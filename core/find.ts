@@ -1,6 +1,6 @@
 /** Queries: what the user asks is split into what the database does exactly and what is done here on the stream. */
 import type { Find as FindOf, IndexHandle } from './api.ts'
-import { byContent, hydrate } from './content.ts'
+import { byContent } from './content.ts'
 import type { Ctx, Doc, Path, Query, Row, Value } from './contract.ts'
 import { pick } from './encoding.ts'
 import { InlayError, quote } from './errors.ts'
@@ -10,6 +10,8 @@ import { parseFilter, split, type Conjunct } from './match.ts'
 import { byKeys, nearest } from './search.ts'
 import { parseSort, Top, type Order } from './sort.ts'
 import { copyAsked, setOwn } from './value.ts'
+
+const pageRows = 100
 
 /** What a query asks. */
 export interface Asked {
@@ -54,11 +56,17 @@ export class Find {
     return new Find(core, collection, asked) as unknown as FindOf<T, R>
   }
 
+  /** The elements of a listener's lists are there without being made. */
+  async #open(ctx: Ctx): Promise<void> {
+    if (this.#core.listeners.ofChunks(this.#collection) === undefined) await this.#core.collections.open(this.#collection, ctx)
+  }
   #with(asked: Partial<Asked>): Find {
     return new Find(this.#core, this.#collection, { ...this.#asked, ...asked })
   }
-  get source(): { readonly collection: string; readonly where: Readonly<Record<string, unknown>> | undefined } {
-    return { collection: this.#collection, where: this.#asked.where }
+  get source(): FindOf<object>['source'] {
+    const { where, fields, sort, skip, limit, like } = this.#asked, other = Object.entries({ sort, skip, limit, like }).find(([, value]) => value !== undefined)
+    if (other !== undefined) throw new InlayError('INVALID_ARGUMENT', `A listener selects rows by a filter; ${quote(other[0])} of the query has no meaning for rows that come later. Leave it out.`)
+    return { collection: this.#collection, where, select: fields }
   }
   sort(by: Readonly<Record<string, unknown>>): Find {
     parseSort(by)
@@ -88,14 +96,27 @@ export class Find {
     yield* this.#core.stream(this.#asked.signal, (ctx) => this.#views(ctx))
   }
   async *#views(ctx: Ctx): AsyncGenerator<Doc> {
-    for await (const { view } of this.seen(ctx)) yield this.#project(view)
+    for await (const page of this.#pages(ctx)) {
+      const rows = page.map(({ view }) => ({ doc: this.#project(view) }))
+      // Only what is asked for is decoded, in parts whose bytes may be held at once.
+      for (const part of byContent(rows)) for (const doc of await this.#decoded(part.map((row) => row.doc), ctx)) yield doc
+    }
+  }
+  async #decoded(docs: readonly Doc[], ctx: Ctx): Promise<readonly Doc[]> {
+    const { contents, collections } = this.#core
+    return (await contents.decoded(docs, { name: (i) => docs[i]!['_id'] as string, codecs: collections.codecsOf(this.#collection) }, ctx)).map((doc) => {
+      if (InlayError.is(doc)) throw doc
+      return doc
+    })
   }
   async toArray(): Promise<Doc[]> {
-    return this.#core.call(this.#asked.signal, async (ctx) => {
-      const rows: Doc[] = []
-      for await (const row of this.#views(ctx)) rows.push(row)
-      return rows
-    })
+    return this.#core.call(this.#asked.signal, (ctx) => this.rows(ctx))
+  }
+  /** For core's own use, within a call. */
+  async rows(ctx: Ctx): Promise<Doc[]> {
+    const rows: Doc[] = []
+    for await (const row of this.#views(ctx)) rows.push(row)
+    return rows
   }
   async first(): Promise<Doc | undefined> {
     return this.#core.call(this.#asked.signal, async (ctx) => {
@@ -106,7 +127,7 @@ export class Find {
   async count(): Promise<number> {
     const { skip, limit, like } = this.#asked
     return this.#core.call(this.#asked.signal, async (ctx) => {
-      await this.#core.collections.open(this.#collection, ctx)
+      await this.#open(ctx)
       const native = (): Promise<number> | undefined => {
         const { query, residual } = this.#plan(false)
         return residual.length > 0 || skip !== undefined || limit !== undefined || like !== undefined ? undefined : this.#core.data.count({ from: query.from, ...(query.where === undefined ? {} : { where: query.where }) }, ctx)
@@ -126,7 +147,7 @@ export class Find {
 
   async explain(): Promise<string> {
     return this.#core.call(this.#asked.signal, async (ctx) => {
-      await this.#core.collections.open(this.#collection, ctx)
+      await this.#open(ctx)
       const { like } = this.#asked, { pushed, residual, order, native } = this.#plan(like === undefined), { skip, limit } = this.#asked
       const list = (conjuncts: readonly Conjunct[]): string => conjuncts.map((c) => c.text).join(' and ')
       const lines = [`${this.#collection} in ${this.#core.server}`]
@@ -146,14 +167,17 @@ export class Find {
   }
 
   /** Rows in their final order, with skip and limit applied. */
-  async *seen(ctx: Ctx): AsyncGenerator<Seen & { readonly distance?: number }> {
-    await this.#core.collections.open(this.#collection, ctx)
-    const run = (): AsyncGenerator<Seen & { readonly distance?: number }> => (this.#asked.like === undefined ? this.#scanned(ctx) : this.#ranked(ctx))
+  async *seen(ctx: Ctx): AsyncGenerator<Seen> {
+    for await (const page of this.#pages(ctx)) yield* page
+  }
+  async *#pages(ctx: Ctx): AsyncGenerator<readonly Seen[]> {
+    await this.#open(ctx)
+    const run = (): AsyncGenerator<readonly Seen[]> => (this.#asked.like === undefined ? this.#scanned(ctx) : this.#ranked(ctx))
     let given = false
     try {
-      for await (const seen of run()) {
+      for await (const page of run()) {
         given = true
-        yield seen
+        yield page
       }
     } catch (error) {
       // Another process may have declared, changed or removed what this one knows of.
@@ -163,38 +187,43 @@ export class Find {
     }
   }
 
-  async *#scanned(ctx: Ctx): AsyncGenerator<Seen> {
+  async *#scanned(ctx: Ctx): AsyncGenerator<readonly Seen[]> {
     const { query, residual, order, native } = this.#plan(true)
     const { skip = 0, limit } = this.#asked
     const matching = this.#matching(query, residual, ctx)
     if (order !== undefined) {
       const top = new Top<Seen>(order, limit === undefined ? undefined : skip + limit), attached = this.#core.collections.attached(this.#collection)
       let n = 0
-      for await (const seen of matching) {
+      for await (const page of matching) for (const seen of page) {
         // Rows come in the order of their keys, which on an attached collection is not that of the texts.
         const id = attached ? String(n++).padStart(16, '0') : seen.row.key
         top.add(attached ? { ...seen.view, _id: id } : seen.view, id, seen)
       }
-      yield* top.rows().slice(skip)
+      const sorted = top.rows().slice(skip)
+      for (let i = 0; i < sorted.length; i += pageRows) yield sorted.slice(i, i + pageRows)
     } else if (native) {
       yield* matching
     } else {
       let n = 0
-      for await (const seen of matching) {
-        if (n++ < skip) continue
-        yield seen
+      for await (const page of matching) {
+        const part = page.slice(Math.max(0, skip - n), limit === undefined ? undefined : Math.max(0, skip + limit - n))
+        n += page.length
+        if (part.length > 0) yield part
         if (limit !== undefined && n >= skip + limit) return
       }
     }
   }
 
-  async *#matching(query: Query, residual: readonly Conjunct[], ctx: Ctx): AsyncGenerator<Seen> {
+  async *#matching(query: Query, residual: readonly Conjunct[], ctx: Ctx): AsyncGenerator<readonly Seen[]> {
     for await (const page of this.#core.data.find(query, ctx)) {
-      for (const rows of byContent(page)) for (const seen of await this.#see(rows, ctx)) if (residual.every((c) => c.test(seen.view))) yield seen
+      for (const rows of byContent(page)) {
+        const seen = await this.#see(rows, ctx), passing = residual.length === 0 ? seen : seen.filter(({ view }) => residual.every((c) => c.test(view)))
+        if (passing.length > 0) yield passing
+      }
     }
   }
 
-  async *#ranked(ctx: Ctx): AsyncGenerator<Seen & { readonly distance: number }> {
+  async *#ranked(ctx: Ctx): AsyncGenerator<readonly Seen[]> {
     const { example, index: handle, n, before } = this.#asked.like!, { skip = 0, limit } = this.#asked
     const { query, residual } = this.#plan(false)
     const index = await this.#core.indexes.open(handle, ctx)
@@ -217,14 +246,15 @@ export class Find {
     for (const seen of await this.#see(unseen, ctx)) views.set(seen.row.key, seen)
     let hits = near.map((h) => {
       const { row, view } = views.get(h.row.key)!
-      return { row, distance: h.distance, view: { ...view, score: index.measure === 'cosine' ? 1 - h.distance : 0 - h.distance, distance: h.distance } }
+      return { row, distance: h.distance, view: { ...view, ...(index.slot.many ? { offset: h.offset } : {}), score: index.measure === 'cosine' ? 1 - h.distance : 0 - h.distance, distance: h.distance } }
     })
     if (this.#asked.sort !== undefined) {
       const top = new Top<typeof hits[number]>(parseSort(this.#asked.sort), undefined)
       for (const hit of hits) top.add(hit.view, hit.row.key, hit)
       hits = [...top.rows()]
     }
-    yield* hits.slice(skip, limit === undefined ? undefined : skip + limit)
+    const asked = hits.slice(skip, limit === undefined ? undefined : skip + limit)
+    if (asked.length > 0) yield asked
   }
 
   #plan(alone: boolean): Planned {
@@ -262,26 +292,27 @@ export class Find {
 
   /** Rows as the user sees them: with `_id`, content in place, and outputs by their path. */
   async #see(rows: readonly Row[], ctx: Ctx): Promise<readonly Seen[]> {
-    const { artifacts, listeners, collections } = this.#core, fold = collections.attached(this.#collection) ? collections.foldOf(this.#collection) : undefined
-    const docs = await hydrate(artifacts, rows.map((row) => row.doc), (i) => rows[i]!.key, ctx)
-    const paths = listeners.of(this.#collection).map((l) => ({ slot: l.serving.slot.id, label: l.spec.label, model: l.spec.model }))
-    return rows.map((row, i) => {
-      const view: Record<string, Value> = { _id: row.key, ...docs[i]!, ...(fold === undefined ? {} : { _fold: fold(row.key) }) }
+    const { contents, listeners, collections } = this.#core, fold = collections.attached(this.#collection) ? collections.foldOf(this.#collection) : undefined
+    const paths = listeners.of(this.#collection).map((l) => ({ slot: l.serving.slot.id, many: l.serving.slot.many, label: l.spec.label, model: l.spec.model }))
+    const views = rows.map((row): Doc => {
+      const view: Record<string, Value> = { _id: row.key, ...row.doc, ...(fold === undefined ? {} : { _fold: fold(row.key) }) }
       let outputs: Record<string, Value> | undefined
-      for (const { slot, label, model } of paths) {
+      for (const { slot, many, label, model } of paths) {
         const values = row.outputs?.[slot]
         if (values === undefined) continue
         outputs ??= {}
-        setOwn(outputs, label, { ...(outputs[label] as Doc | undefined), [model]: values[0]! })
+        setOwn(outputs, label, { ...(outputs[label] as Doc | undefined), [model]: many ? values : values[0]! })
       }
       if (outputs !== undefined) view['_outputs'] = outputs
-      return { row, view }
+      return view
     })
+    const stored = await contents.stored(views, (i) => rows[i]!.key, ctx)
+    return rows.map((row, i) => ({ row, view: stored[i]! }))
   }
 
   #project(view: Doc): Doc {
     const { fields } = this.#asked
-    return fields === undefined ? view : pick(view, ['_id', ...fields, '_fold', '_outputs', 'score', 'distance'])
+    return fields === undefined ? view : pick(view, ['_id', ...fields, '_fold', '_outputs', 'offset', 'score', 'distance'])
   }
 }
 

@@ -5,7 +5,7 @@ import type { Core } from './core.ts'
 import type { Ctx, Measure, Model, VectorIndex } from './contract.ts'
 import { InlayError, quote } from './errors.ts'
 import type { Listener } from './listeners.ts'
-import { missingSteps, predictChecked, type StoredModel } from './model.ts'
+import { checkVector, missingSteps, type StoredModel } from './model.ts'
 import { isDoc } from './value.ts'
 
 /** What is stored of an index, and makes its version. */
@@ -48,6 +48,11 @@ export class Indexes {
     const stored = typeof name === 'string' ? this.#byName.get(name) : undefined, listener = stored === undefined ? undefined : this.#core().listeners.get(stored.listener)
     if (stored === undefined || listener === undefined) throw new InlayError('NOT_FOUND', `There is no vector index ${quote(name)}. Known: ${[...this.#byName.keys()].join(', ') || 'none'}. Add it with db.add(vectorIndex(…)).`)
     return { stored, listener }
+  }
+
+  /** The key of the example that is encoded by the indexed listener's own model. */
+  keyOf(handle: IndexHandle<unknown>): string {
+    return this.#get(handle).listener.spec.label
   }
 
   /** The index as the contract knows it, ready to be searched; warns once when its listener is not finished. */
@@ -96,7 +101,7 @@ export class Indexes {
     const model = compatible === undefined ? listener.model : this.#model(compatible.model, compatible.identity)
     if (model === undefined) throw new InlayError('NOT_FOUND', `The model of key ${quote(key)} of index ${quote(name)} cannot run in this process. Add its spec with db.add(), or name it in "components" of the config.`)
     const dims = (listener.target.slot.shape as { readonly dims: number }).dims
-    const [vector] = await predictChecked(model, [example[key!]], [], ctx)
+    const [vector] = (await model.predict([example[key!]], ctx)).map((value) => checkVector(value, model))
     if (vector instanceof Float32Array && vector.length === dims) return vector
     const what = vector instanceof Float32Array ? `it has ${vector.length} dimensions, the index has ${dims}` : vector instanceof Error ? vector.message : 'it is no vector'
     throw new InlayError('INVALID_ARGUMENT', `The vector of the example ${quote(example)} cannot be searched: ${what}.`)

@@ -7,15 +7,19 @@ import type { Ctx, DataCapabilities } from './contract.ts'
 import { Life } from './core.ts'
 import { Declarations } from './declarations.ts'
 import { checkOptions, InlayError, quote } from './errors.ts'
-import type { Find } from './find.ts'
+import { Find } from './find.ts'
+import { lineageOf } from './lineage.ts'
 import { storedIndex } from './indexes.ts'
-import { isRemoved, upstreamOf, type ListenerState, type StoredListener } from './listeners.ts'
-import { missingSteps, predictChecked, type StoredModel } from './model.ts'
+import { isRemoved, kept, upstreamOf, type Listener, type ListenerState, type StoredListener } from './listeners.ts'
+import { missingSteps, type StoredModel } from './model.ts'
 import { Connections, openCore, type OpenedCore } from './parts.ts'
 import { plan } from './plan.ts'
+import { predicted } from './predict.ts'
 import { Plugins, type PluginEntry } from './plugins.ts'
 import { Rate } from './rate.ts'
 import { listener, type IndexSpec, type ListenerKey, type ModelSpec, type Spec } from './spec.ts'
+import { upgrade } from './upgrade.ts'
+import { copyAsked } from './value.ts'
 import { failureOf, verify } from './verify.ts'
 import { Worker } from './work.ts'
 
@@ -36,6 +40,8 @@ class Inlay {
   readonly #config: Resolved
   readonly #life: Life
   readonly #connections: Connections
+  /** Calls of `work` under way. */
+  #workers = 0
   readonly core: OpenedCore
   readonly declarations: Declarations
 
@@ -89,8 +95,9 @@ class Inlay {
 
   async #declare(spec: Spec<unknown>, ctx: Ctx, identity?: string): Promise<unknown> {
     const { kind, name } = (spec as Partial<Spec<unknown>> | null) ?? {}
-    if (!['model', 'listener', 'index'].includes(kind as string) || typeof name !== 'string') throw new InlayError('INVALID_ARGUMENT', `${quote(spec)} is no component: give what model(), listener() or vectorIndex() makes.`)
+    if (!['model', 'listener', 'index', 'codec'].includes(kind as string) || typeof name !== 'string') throw new InlayError('INVALID_ARGUMENT', `${quote(spec)} is no component: give what model(), listener(), vectorIndex() or codec() makes.`)
     const version = await this.declarations.declare(spec, ctx, identity)
+    if (spec.kind === 'codec') return spec
     return spec.kind === 'model' ? this.#modelHandle(spec as ModelSpec, version!) : spec.kind === 'listener' ? this.#listenerHandle(spec.name) : this.#indexHandle(spec.name)
   }
 
@@ -102,16 +109,14 @@ class Inlay {
       predict: (inputs: readonly I[], options: { readonly signal?: AbortSignal } = {}) => core.call(options.signal, async (ctx) => {
         const missing = missingSteps(stored, core.functions)
         if (missing.length > 0) throw new InlayError('NOT_FOUND', `Version ${version.version} of the model ${quote(spec.name)} needs the step ${missing.join(' and ')}, which is not loaded in this process. Add a spec that has it.`)
-        const outputs = await predictChecked(core.listeners.model(spec.name, stored), inputs, [], ctx)
-        const bad = outputs.findIndex((o) => o instanceof Error)
-        if (bad !== -1) throw new InlayError('INVALID_ARGUMENT', `The model ${quote(spec.name)} failed on input ${bad}: ${(outputs[bad] as Error).message}.`, { cause: outputs[bad], details: { index: bad } })
-        return outputs as O[]
+        return predicted<O>(spec.name, core.listeners.model(spec.name, stored), inputs, ctx)
       }),
+      predictOne: async (input: I, options: { readonly signal?: AbortSignal } = {}) => (await handle.predict([input], options))[0]!,
       listen: async (on: Find, key: ListenerKey, options: ListenOptions = {}) => {
-        const { collection, where } = on.source, { name, maxChunkSize, active, ...wait } = options
-        const declared = listener({ model: spec as never, on: collection, key, ...(where === undefined ? {} : { where }), ...(name === undefined ? {} : { name }), ...(maxChunkSize === undefined ? {} : { maxChunkSize }), ...(active === undefined ? {} : { active }) })
+        const { collection, where, select } = on.source, { wait, signal, onProgress, ...of } = options
+        const declared = listener({ ...of, model: spec as never, on: collection, key, ...(where === undefined ? {} : { where }), ...(select === undefined || key !== '_base' ? {} : { select }) })
         await core.call(options.signal, (ctx) => this.#declare(declared as Spec<unknown>, ctx, version.hash))
-        return this.#started(declared.name, wait)
+        return this.#started(declared.name, { ...(wait === undefined ? {} : { wait }), ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) })
       },
     }
     return handle as unknown as ModelHandle<I, O>
@@ -123,25 +128,41 @@ class Inlay {
   }
 
   #listenerHandle(name: string): ListenerHandle<unknown> {
-    const { core } = this, { spec } = core.listeners.get(name)!
+    const { core } = this, { spec } = core.listeners.get(name)!, find = (): Listener => this.#listener(name)
     return {
       kind: 'listener', name, key: spec.label, path: `_outputs.${spec.label}.${spec.model}`,
       of: (row) => ((row as { _outputs?: Record<string, Record<string, unknown>> })._outputs?.[spec.label]?.[spec.model]),
       failures: (options = {}) => core.stream(options.signal, async function* (ctx) {
-        const current = core.listeners.get(name)
-        if (current === undefined) throw new InlayError('NOT_FOUND', `The listener ${quote(name)} was removed.`)
+        const current = find()
         for await (const rows of core.data.rows(current.target.slot, 'failed', 'all', ctx)) yield* rows.map(failureOf)
       }),
       retry: (options: Wait = {}) => core.call(options.signal, async (ctx) => {
-        const current = core.listeners.get(name)
-        if (current === undefined) throw new InlayError('NOT_FOUND', `The listener ${quote(name)} was removed.`)
+        const current = find()
         const rate = new Rate(options.onProgress)
         const run = await core.listeners.run(current, current.target, ctx, { which: 'failed', onRows: (r) => rate.report(r.done + r.failed, undefined, r.failed) })
         for (const l of this.declarations.withDownstream(name)) if (l.name !== name) await core.listeners.run(l, l.target, ctx)
         await this.declarations.switchOver(ctx)
         return { done: run.done + run.same, failed: run.failed, pending: run.pending }
       }),
+      refresh: (options: Wait = {}) => core.call(options.signal, async (ctx) => {
+        const current = find(), rate = new Rate(options.onProgress)
+        const run = await core.listeners.run(current, current.target, ctx, { which: 'all', anew: true, onRows: (r) => rate.report(r.done + r.failed, undefined, r.failed) })
+        for (const l of this.declarations.withDownstream(name)) if (l.name !== name) await core.listeners.run(l, l.target, ctx)
+        return { done: run.done + run.same, failed: run.failed, pending: run.pending }
+      }),
+      chunks: (where) => {
+        const { spec: { many }, serving } = find()
+        if (many !== true) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(name)} gives one output for each row, and no lists. Read its outputs with the rows, or declare it with { flatten: true }.`)
+        return Find.of(core, serving.slot.id, { where: copyAsked(where) })
+      },
+      lineage: (id, options = {}) => core.call(options.signal, (ctx) => lineageOf(core, find(), id, ctx)),
+      upgrade: (to, options: Wait = {}) => core.call(options.signal, (ctx) => upgrade(this.declarations, name, to as unknown as ModelSpec, options, ctx)),
     }
+  }
+  #listener(name: string): Listener {
+    const current = this.core.listeners.get(name)
+    if (current === undefined) throw new InlayError('NOT_FOUND', `The listener ${quote(name)} was removed.`)
+    return current
   }
   #indexHandle(name: string): IndexHandle<unknown> {
     return { kind: 'index', name }
@@ -154,7 +175,8 @@ class Inlay {
       const there = await this.core.components.get(spec.kind, spec.name, ctx)
       const found = version === undefined ? there?.versions.at(-1) : there?.versions.find((v) => v.version === version)
       if (there === undefined || found === undefined || isRemoved(there)) throw new InlayError('NOT_FOUND', `There is no ${spec.kind} ${quote(spec.name)}${version === undefined || there === undefined ? '' : ` in version ${version}; versions: ${there.versions.map((v) => v.version).join(', ')}`}. Add it with db.add().`)
-      return spec.kind === 'model' ? this.#modelHandle(spec as ModelSpec, found) : spec.kind === 'listener' ? this.#listenerHandle(spec.name) : this.#indexHandle(spec.name)
+      if (spec.kind === 'codec') return spec
+    return spec.kind === 'model' ? this.#modelHandle(spec as ModelSpec, found) : spec.kind === 'listener' ? this.#listenerHandle(spec.name) : this.#indexHandle(spec.name)
     })
   }
 
@@ -209,7 +231,7 @@ class Inlay {
         await components.change(kind, name, ctx, (c) => ({ versions: c!.versions, state: { ...c!.state, active: false } }))
       } else {
         const l = kind === 'listener' ? listeners.get(name) : undefined
-        if (l !== undefined) return this.declarations.removeListener(name, [l.serving.slot.id, l.target.slot.id, ...l.state.obsolete], ctx)
+        if (l !== undefined) return this.declarations.removeListener(name, [...kept(l).map((g) => g.slot.id), ...l.state.obsolete], ctx)
         if (kind === 'index') {
           const stored = storedIndex(there), slot = listeners.get(stored.listener)?.serving.slot
           if (slot !== undefined) await (vectors.capabilities.place === 'slot' ? vectors.drop(`${name}_${slot.id}`, ctx) : copies.drop(`${name}_${slot.id}`, ctx))
@@ -225,7 +247,7 @@ class Inlay {
     const all = (await this.core.refresh(ctx)).filter((c) => !isRemoved(c))
     for (const next of usersOf(user.kind, user.name, undefined, all)) await this.#removeUser(next, ctx)
     const l = this.core.listeners.get(user.name)
-    if (user.kind === 'listener' && l !== undefined) await this.declarations.removeListener(user.name, [l.serving.slot.id, l.target.slot.id, ...l.state.obsolete], ctx)
+    if (user.kind === 'listener' && l !== undefined) await this.declarations.removeListener(user.name, [...kept(l).map((g) => g.slot.id), ...l.state.obsolete], ctx)
     else await this.core.components.remove(user.kind, user.name, ctx)
   }
 
@@ -262,7 +284,8 @@ class Inlay {
       await this.core.refresh(ctx)
       const unknown = listeners?.find((name) => this.core.listeners.get(name) === undefined)
       if (unknown !== undefined) throw new InlayError('NOT_FOUND', `There is no listener ${quote(unknown)} to work for. See db.show('listener').`)
-      return new Worker(this.core, options, AbortSignal.any([this.#life.closing, ...(signal === undefined ? [] : [signal])]), (c) => this.declarations.switchOver(c)).run(ctx)
+      const id = this.#workers++ === 0 ? this.core.worker : `${this.core.worker}.${this.#workers}`
+      return new Worker(this.core, id, options, AbortSignal.any([this.#life.closing, ...(signal === undefined ? [] : [signal])]), (c) => this.declarations.switchOver(c)).run(ctx).finally(() => { this.#workers-- })
     })
   }
 
@@ -279,7 +302,13 @@ class Inlay {
 /** Who would be broken by removing a component, or one version of a model. */
 function usersOf(kind: ComponentKind, name: string, identity: string | undefined, all: readonly Component[]): readonly Component[] {
   return all.filter((c) => {
-    if (c.kind === 'model') return false
+    if (c.kind === 'codec') return false
+    if (c.kind === 'model') {
+      return c.versions.some(({ spec }) => {
+        const { sequence = [], ensemble = {}, retrieve } = spec as unknown as StoredModel
+        return kind === 'index' ? retrieve?.index === name : kind === 'model' && [...sequence, ...Object.values(ensemble)].some((part) => part.model === name && (identity === undefined || part.identity === identity))
+      })
+    }
     if (c.kind === 'index') {
       const { listener, compatible } = storedIndex(c)
       return kind === 'listener' ? listener === name : kind === 'model' && Object.values(compatible).some((m) => m.model === name && (identity === undefined || m.identity === identity))

@@ -3,7 +3,6 @@
  * workers from doing the same twice; what makes a late result right is the fence in `settle`. No clocks are compared: a worker is dead when its row has not changed for
  * `ttlMs` on the clock of who looks.
  */
-import { randomUUID } from 'node:crypto'
 import type { Ctx, Datalayer, Key, Row, Write } from './contract.ts'
 
 const collection = '_leases'
@@ -23,14 +22,17 @@ function fnv(text: string): number {
 }
 
 export class Leases {
-  readonly worker: string = randomUUID()
+  readonly worker: string
   readonly #data: Datalayer
   /** When each worker's row was seen to change. */
   readonly #seen = new Map<string, { readonly rev: string; readonly at: number }>()
   /** Revs of the leases that this worker holds. */
   readonly #held = new Map<string, string>()
 
-  constructor(data: Datalayer) { this.#data = data }
+  constructor(data: Datalayer, worker: string) {
+    this.#data = data
+    this.worker = worker
+  }
 
   open(ctx: Ctx): Promise<void> {
     return this.#data.create({ name: collection, attached: false, track: 'none' }, ctx)

@@ -1,13 +1,15 @@
 /** Listeners as they run in this process: built from their components, kept in order of their chains, driven by the engine. */
 import { withoutFold, type Collections } from './collections.ts'
 import type { Component } from './components.ts'
-import { byContent, hydrate } from './content.ts'
+import { byContent, contentsOf, externalise, writeContent } from './content.ts'
+import type { Contents } from './contents.ts'
 import type { ArtifactStore, Ctx, Datalayer, Doc, Key, Model, Row, Slot, Value } from './contract.ts'
 import { decode, hashOf, pick, sha256 } from './encoding.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
 import { evaluate, parseFilter, split, type Conjunct } from './match.ts'
 import { identityOf, missingSteps, predictChecked, runnable, shapeOf, type ModelParts, type Runnable, type StoredModel } from './model.ts'
 import { isOutage, outcomesOf, reconcile, type ReconcileOptions, type Run, type Work } from './reconcile.ts'
+import { byKeys } from './search.ts'
 import { isDoc, setOwn } from './value.ts'
 
 /** What is stored of a listener, and makes its version. */
@@ -22,6 +24,12 @@ export interface StoredListener {
   readonly model: string
   /** Identity of the model. */
   readonly identity: string
+  /** Each output is a list, whose elements are rows of their own: `<key>#<n>`, which others listen to. */
+  readonly many?: true
+  /** Of `_base`, the fields that the model is given. */
+  readonly select?: readonly string[]
+  /** Ids of codecs of fields, by path, as the collection declares them. */
+  readonly codecs?: Readonly<Record<string, string>>
 }
 export type StoredKey = { readonly field: string } | { readonly listener: string }
 /** Where a listener stands: which outputs are read, and which version they shall become. */
@@ -32,8 +40,23 @@ export interface ListenerState {
   /** Slots that are not read any more and wait to be dropped. */
   readonly obsolete: readonly string[]
   readonly chunk: number | null
+  /** New outputs do not serve by themselves when they are complete: `Upgrade.switch` says when. */
+  readonly hold?: true
+  /** Outputs that served before, kept up to date for `Upgrade.rollback`. */
+  readonly previous?: { readonly slot: string; readonly version: number; readonly upstream: readonly string[] }
   /** It is being removed: nobody reads or computes its outputs. */
   readonly removed?: true
+}
+
+/** Where a generation of a listener lies. */
+interface Place {
+  readonly name: string
+  readonly spec: StoredListener
+  readonly version: number
+  readonly upstream: readonly string[]
+  readonly id: string | undefined
+  /** It reads elements of the lists of another listener. */
+  readonly chunks: boolean
 }
 
 /** One generation of outputs: of one identity of the model, over one generation of its upstream. */
@@ -57,6 +80,8 @@ export interface Listener {
   readonly serving: Generation
   /** What they shall become; the same object when they are it. */
   readonly target: Generation
+  /** What served before the last upgrade, until it is dropped. */
+  readonly previous: Generation | undefined
   readonly model: Model | undefined
 }
 export interface Outputs { done: number; failed: number; pending: number }
@@ -75,10 +100,15 @@ function valueAt(doc: Doc, path: string): Value | undefined {
   return value
 }
 
+const sharedRows = 32
+
 export interface ListenerParts extends ModelParts {
   readonly data: Datalayer
   readonly artifacts: ArtifactStore
   readonly collections: Collections
+  readonly contents: Contents
+  /** Who computes here. */
+  readonly worker: string
   readonly warn: (message: string) => void
 }
 
@@ -100,9 +130,13 @@ export class Listeners {
   all(): readonly Listener[] {
     return [...this.#byName.values()]
   }
-  /** Of one collection, upstream first. */
-  of(collection: string): readonly Listener[] {
-    return this.all().filter((l) => l.spec.collection === collection)
+  /** Of one collection, or of the lists that a slot holds, upstream first. */
+  of(source: string): readonly Listener[] {
+    return this.all().filter((l) => kept(l).some((g) => g.slot.collection === source))
+  }
+  /** The listener whose lists are read as rows under this name. */
+  ofChunks(source: string): Listener | undefined {
+    return this.all().find((l) => l.spec.many === true && kept(l).some((g) => g.slot.id === source))
   }
   /** The listener whose outputs a path `_outputs.<label>.<model>…` means. */
   byPath(collection: string, path: readonly string[]): Listener | undefined {
@@ -146,16 +180,17 @@ export class Listeners {
 
   async #build(component: Component, models: ReadonlyMap<string, Component>, built: ReadonlyMap<string, Listener>, ctx: Ctx): Promise<Listener> {
     const state = component.state as unknown as ListenerState, spec = specOf(component), upstream = upstreamOf(spec)
-    const targetUpstream = upstream.map((name) => built.get(name)!.target.slot.id)
-    const identity = (version: number): string => (component.versions.find((v) => v.version === version)!.spec as unknown as StoredListener).identity
+    const targetUpstream = upstream.map((name) => built.get(name)!.target.slot.id), chunks = upstream.some((name) => built.get(name)!.spec.many === true)
+    const specAt = (version: number): StoredListener => component.versions.find((v) => v.version === version)!.spec as unknown as StoredListener
     const generation = (version: number, upstreamSlots: readonly string[], id?: string): Promise<Generation> =>
-      this.#generation(component.name, spec, version, identity(version), upstreamSlots, id, models.get(spec.model), ctx)
+      this.#generation({ name: component.name, spec: { ...specAt(version), ...(chunks ? { collection: upstreamSlots[0]! } : {}) }, version, upstream: upstreamSlots, id, chunks }, models.get(spec.model), ctx)
     const target = await generation(state.target, targetUpstream)
-    const { serving } = state
+    const { serving, previous } = state
     return {
       name: component.name, spec, state, upstream, target,
       serving: serving === null || serving.slot === target.slot.id ? target : await generation(serving.version, serving.upstream, serving.slot),
-      model: this.#modelOf(spec, identity(serving?.version ?? state.target), models.get(spec.model)),
+      previous: previous === undefined || previous.slot === target.slot.id ? undefined : await generation(previous.version, previous.upstream, previous.slot),
+      model: this.#modelOf(spec, specAt(serving?.version ?? state.target).identity, models.get(spec.model)),
     }
   }
 
@@ -164,14 +199,14 @@ export class Listeners {
     return stored === undefined || missingSteps(stored, this.#parts.functions).length > 0 ? undefined : this.model(spec.model, stored)
   }
 
-  async #generation(name: string, spec: StoredListener, version: number, identity: string, upstream: readonly string[], id: string | undefined, component: Component | undefined, ctx: Ctx): Promise<Generation> {
-    const { data, functions } = this.#parts
+  async #generation({ name, spec, version, upstream, id, chunks }: Place, component: Component | undefined, ctx: Ctx): Promise<Generation> {
+    const { data, functions } = this.#parts, { identity } = spec
     const stored = component?.versions.find((v) => v.hash === identity)?.spec as unknown as StoredModel | undefined
     const conjuncts = spec.where === null ? [] : parseFilter(decode(spec.where)), attached = this.#parts.collections.attached(spec.collection)
-    const { where, residual } = split(attached ? withoutFold(conjuncts) : conjuncts, data.capabilities, () => false)
-    const fields = fieldsOf(spec, residual)?.filter((f) => !(attached && f === '_fold'))
+    const { where, residual } = split(attached ? withoutFold(conjuncts) : conjuncts, chunks ? { ...data.capabilities, filters: ['keys'] } : data.capabilities, () => false)
+    const fields = chunks ? ['value', ...new Set(residual.flatMap((c) => c.reads).filter((f) => f === 'source' || f === 'offset'))] : fieldsOf(spec, residual)?.filter((f) => !(attached && f === '_fold'))
     const slot: Slot = {
-      id: id ?? slotId(spec.collection, name, upstream.length === 0 ? identity : [identity, ...upstream].join(' ')), collection: spec.collection, upstream, many: false, label: `${spec.label}.${spec.model}`,
+      id: id ?? slotOf(name, spec, upstream), collection: spec.collection, upstream: chunks ? [] : upstream, many: spec.many === true, label: `${spec.label}.${spec.model}`,
       shape: stored === undefined ? { kind: 'json' } : shapeOf(stored), ...(where === undefined ? {} : { where }), ...(fields === undefined ? {} : { fields }),
     }
     let filters = this.#opened.get(slot.id)
@@ -187,38 +222,49 @@ export class Listeners {
     }
     const missing = stored === undefined ? [] : missingSteps(stored, functions)
     const reason = stored === undefined ? `its model ${quote(spec.model)} is gone` : missing.length > 0 ? `the step ${missing.join(' and ')} is not loaded in this process: add the model's spec, or name it in "components" of the config` : undefined
-    if (reason === undefined) return { version, slot, filters, work: this.#work(slot, spec, residual, this.model(spec.model, stored!)) }
+    if (reason === undefined) return { version, slot, filters, work: this.#work(slot, spec, chunks, residual, this.model(spec.model, stored!), stored!.codec) }
     return { version, slot, filters, reason }
   }
 
-  #work(slot: Slot, spec: StoredListener, residual: readonly Conjunct[], model: Model): Work {
-    const { data, artifacts, collections } = this.#parts, fold = collections.attached(spec.collection) ? collections.foldOf(spec.collection) : undefined
+  #work(slot: Slot, spec: StoredListener, chunks: boolean, residual: readonly Conjunct[], model: Model, kept: string | undefined): Work {
+    const { data, artifacts, contents, collections } = this.#parts, fold = collections.attached(spec.collection) ? collections.foldOf(spec.collection) : undefined
     const keys = Array.isArray(spec.key) ? spec.key as readonly StoredKey[] : [spec.key as StoredKey], several = Array.isArray(spec.key)
     const upstream = keys.filter((k) => 'listener' in k)
-    const part = (key: StoredKey, row: Row, doc: Doc): Value | undefined =>
-      'listener' in key ? row.outputs?.[slot.upstream[upstream.indexOf(key)]!]?.[0] : key.field === '_base' ? { ...doc, _id: row.key } : valueAt(doc, key.field)
-    const input = (row: Row, doc: Doc): Value | undefined => {
-      if (!several) return part(keys[0]!, row, doc)
+    const part = (key: StoredKey, row: Row, doc: Doc, outputs: Row['outputs']): Value | undefined =>
+      'listener' in key ? chunks ? doc['value'] : outputs?.[slot.upstream[upstream.indexOf(key)]!]?.[0] : key.field === '_base' ? { ...spec.select === undefined ? doc : pick(doc, spec.select), _id: row.key } : valueAt(doc, key.field)
+    const input = (row: Row, doc: Doc, outputs: Row['outputs']): Value | undefined => {
+      if (!several) return part(keys[0]!, row, doc, outputs)
       const object: Record<string, Value> = {}
       for (const key of keys) {
-        const value = part(key, row, doc)
+        const value = part(key, row, doc, outputs)
         if (value !== undefined) setOwn(object, 'listener' in key ? key.listener : key.field, value)
       }
       return object
     }
     const predict = async (rows: readonly Row[], ctx: Ctx): Promise<readonly (readonly Value[] | Error)[]> => {
-      const docs = await hydrate(artifacts, rows.map((r) => r.doc), (i) => rows[i]!.key, ctx)
-      const outputs = await predictChecked(model, rows.map((row, i) => input(row, docs[i]!)), data.capabilities.refuses, ctx)
-      return outputs.map((output) => (output instanceof Error ? output : this.directed.has(slot.id) && isZero(output) ? new Error('a zero vector has no direction, and a cosine index lies on this output') : [output]))
+      const name = (i: number): string => rows[i]!.key, { codecs } = spec
+      const docs = await contents.decoded(rows.map((row) => row.doc), { name, codecs, readers: (field) => this.#readers(spec.collection, field), fetch: true }, ctx)
+      const upstreams = slot.upstream.length === 0 ? undefined : await contents.decoded(rows.map((row) => (row.outputs ?? {}) as Doc), { name, fetch: true }, ctx)
+      const faults = docs.map((doc, i) => [doc, upstreams?.[i]].find((decoded) => InlayError.is(decoded)))
+      const unknown = faults.find((fault) => fault?.code === 'NOT_FOUND' && 'codec' in fault.details)
+      // Another process may know it: the rows wait, as they do for a function that is not here.
+      if (unknown !== undefined) throw new InlayError('PLUGIN_NOT_FOUND', unknown.message, { details: unknown.details })
+      const good = faults.flatMap((fault, i) => (fault === undefined ? [i] : []))
+      const results = good.length === 0 ? [] : await predictChecked(model, good.map((i) => input(rows[i]!, docs[i] as Doc, (upstreams?.[i] ?? rows[i]!.outputs) as Row['outputs'])), { refuses: data.capabilities.refuses, codecs: contents.codecs, many: spec.many === true, codec: kept }, ctx)
+      const outputs = faults.map((fault): readonly Value[] | Error => fault ?? new Error('the model gave no output'))
+      good.forEach((i, n) => { outputs[i] = results[n]! })
+      const found = new Map<string, Uint8Array>(), stored = slot.shape.kind === 'json' ? outputs.map((o) => (o instanceof Error ? o : o.map((value) => externalise(value, found)))) : outputs
+      await writeContent(artifacts, found, ctx)
+      return stored.map((output) => (!(output instanceof Error) && this.directed.has(slot.id) && output.some(isZero) ? new Error('a zero vector has no direction, and a cosine index lies on this output') : output))
     }
     return {
-      slot,
+      slot, worker: this.#parts.worker,
       // A row without a value for the one key has nothing to compute.
       select: async (rows, ctx) => {
-        const docs = residual.length === 0 ? rows.map((row) => row.doc) : await hydrate(artifacts, rows.map((row) => row.doc), (i) => rows[i]!.key, ctx)
-        return rows.map((row, i) => residual.every((c) => c.test({ ...docs[i]!, _id: row.key, ...(fold === undefined ? {} : { _fold: fold(row.key) }) })) && (several || (part(keys[0]!, row, row.doc) ?? null) !== null))
+        const docs = residual.length === 0 ? rows.map((row) => row.doc) : await contents.stored(rows.map((row) => row.doc), (i) => rows[i]!.key, ctx)
+        return rows.map((row, i) => residual.every((c) => c.test({ ...docs[i]!, _id: row.key, ...(fold === undefined ? {} : { _fold: fold(row.key) }) })) && (several || (part(keys[0]!, row, row.doc, row.outputs) ?? null) !== null))
       },
-      hash: (row) => hashOf([input(row, row.doc) ?? null]),
+      hash: (row) => hashOf([input(row, row.doc, row.outputs) ?? null]),
       predict: async (rows, ctx) => {
         const outputs: (readonly Value[] | Error)[] = []
         for (const part of byContent(rows)) outputs.push(...await predict(part, ctx))
@@ -226,12 +272,17 @@ export class Listeners {
       },
     }
   }
+  /** How many listeners read a top-level field, so that what several read is decoded once. */
+  #readers(source: string, field: string): number {
+    return this.of(source).filter((l) => l.state.active && (l.target.slot.fields?.includes(field) ?? true)).length
+  }
 
   /** The generations that are kept up to date: what is read, and what it shall become. */
   generations(listener: Listener): readonly Generation[] {
     if (!listener.state.active) return []
-    const live = new Set(this.all().flatMap((l) => [l.serving, l.target].flatMap((g) => (g.broken === undefined ? [g.slot.id] : []))))
-    return (listener.serving === listener.target ? [listener.target] : [listener.serving, listener.target]).filter((g) => g.broken === undefined && g.slot.upstream.every((id) => live.has(id)))
+    const live = new Set(this.all().flatMap((l) => kept(l).flatMap((g) => (g.broken === undefined ? [g.slot.id] : []))))
+    return kept(listener)
+      .filter(({ broken, slot }) => broken === undefined && slot.upstream.every((id) => live.has(id)) && (slot.collection === listener.spec.collection || live.has(slot.collection)))
   }
 
   /** Says once that outputs are pending because this process cannot compute them. */
@@ -246,10 +297,16 @@ export class Listeners {
   /** Computes outputs of rows just inserted, from the rows in hand: one round trip per generation. `each` takes the counts of every row. */
   async inserted(collection: string, rows: readonly Row[], ctx: Ctx, each?: ReadonlyMap<Key, Outputs>): Promise<Outputs> {
     const outputs: Outputs = { done: 0, failed: 0, pending: 0 }, standings = new Map<string, ReadonlyMap<Key, Standing>>(), late = new Set<Key>()
+    // What several listeners read is decoded once, and held until the last of them has read it: not of all rows at once.
+    if (rows.length > sharedRows && this.of(collection).length > 1 && rows.some((row) => contentsOf(row.doc).length > 0)) {
+      for (let i = 0; i < rows.length; i += sharedRows) merge(outputs, await this.inserted(collection, rows.slice(i, i + sharedRows), ctx, each))
+      return outputs
+    }
     for (const listener of this.of(collection)) {
       for (const generation of this.generations(listener)) {
         const standing = await this.#insertedOne(listener, generation, rows, standings, ctx)
         standings.set(generation.slot.id, standing)
+        if (generation.slot.many) await this.#chunked(generation, standing, ctx, outputs, each)
         for (const [key, stands] of standing) {
           if (stands === 'late') late.add(key)
           if (stands === 'late' || stands === 'none' || generation !== listener.target) continue
@@ -263,6 +320,18 @@ export class Listeners {
     // Rows that others have written meanwhile are looked at again, with all that depends on them.
     await this.#readBack(collection, [...late], ctx, outputs, each)
     return outputs
+  }
+  /** Computes what is made from the elements of lists that were just settled. */
+  async #chunked({ slot }: Generation, standing: ReadonlyMap<Key, Standing>, ctx: Ctx, outputs: Outputs, each: ReadonlyMap<Key, Outputs> | undefined): Promise<void> {
+    if (this.of(slot.id).length === 0) return
+    const lists = [...standing].flatMap(([key, stands]) => (typeof stands === 'object' && stands.values.length > 0 ? [{ key, chunks: stands.values.map((_, i) => `${key}#${i}`) }] : []))
+    for (const part of each === undefined ? [lists] : lists.map((list) => [list])) {
+      const counts = await this.changed(slot.id, part.flatMap(({ chunks }) => chunks), ctx), own = each?.get(part[0]?.key ?? '')
+      for (const what of ['done', 'failed', 'pending'] as const) {
+        outputs[what] += counts[what]
+        if (own !== undefined) own[what] += counts[what]
+      }
+    }
   }
   /** Computes outputs of rows just inserted from what the database made of them: of an attached collection, the rows in hand are not yet what is stored. */
   async readBack(collection: string, rows: readonly Row[], ctx: Ctx, each?: ReadonlyMap<Key, Outputs>): Promise<Outputs> {
@@ -318,16 +387,23 @@ export class Listeners {
   }
 
   /** Brings the outputs of changed rows up to date, and removes those of rows not selected any more. */
-  async changed(collection: string, keys: readonly Key[], ctx: Ctx): Promise<Outputs> {
+  async changed(source: string, keys: readonly Key[], ctx: Ctx): Promise<Outputs> {
     const outputs: Outputs = { done: 0, failed: 0, pending: 0 }
     if (keys.length === 0) return outputs
-    for (const listener of this.of(collection)) {
+    for (const listener of this.of(source)) {
       for (const generation of this.generations(listener)) {
+        if (generation.slot.collection !== source) continue
         const run = await this.#orPending(listener, keys.map((key) => ({ key })), () => this.run(listener, generation, ctx, { keys }), ctx)
         if (generation === listener.target) add(outputs, run ?? { ...emptyRun(), pending: keys.length })
+        if (generation.slot.many) merge(outputs, await this.changed(generation.slot.id, await this.chunksOf(generation, keys, ctx), ctx))
       }
     }
     return outputs
+  }
+  /** The keys of the elements of the lists of some rows; none where nothing listens to them. */
+  async chunksOf({ slot }: Generation, keys: readonly Key[], ctx: Ctx): Promise<readonly Key[]> {
+    if (this.of(slot.id).length === 0) return []
+    return (await byKeys(this.#parts.data, { from: slot.collection, fields: [], slots: [slot.id] }, keys, ctx)).flatMap((row) => (row.outputs?.[slot.id] ?? []).map((_, i) => `${row.key}#${i}`))
   }
 
   /** Reconciles one generation; what cannot be computed here counts as pending. */
@@ -356,6 +432,11 @@ export class Listeners {
   }
 }
 
+/** All generations of a listener, each once. */
+export function kept({ serving, target, previous }: Listener): readonly Generation[] {
+  return [...new Set([...previous === undefined ? [] : [previous], serving, target])]
+}
+
 /** A listener whose removal has begun. */
 export function isRemoved(component: Component): boolean {
   return component.kind === 'listener' && (component.state as unknown as ListenerState).removed === true
@@ -367,6 +448,18 @@ function add(outputs: Outputs, run: Run): void {
   outputs.done += run.done + run.same
   outputs.failed += run.failed
   outputs.pending += run.pending
+}
+
+function merge(into: Outputs, from: Outputs): void {
+  into.done += from.done
+  into.failed += from.failed
+  into.pending += from.pending
+}
+
+/** The slot of a listener's target: its selection is not part of it, what its inputs are made of is. */
+export function slotOf(name: string, { collection, identity, codecs, select }: StoredListener, upstream: readonly string[]): string {
+  const input = codecs === undefined && select === undefined ? [] : [hashOf({ codecs: codecs ?? null, select: select ?? null })]
+  return slotId(collection, name, [identity, ...upstream, ...input].join(' '))
 }
 
 function specOf(component: Component): StoredListener {

@@ -183,7 +183,7 @@ function datalayer(store: Store): Datalayer {
     }
     const values = outcome.kind === 'values' ? outcome.values.map((v) => copyOut(v)) : undefined
     old?.values?.forEach((_, i) => { if (values === undefined || i >= values.length) forget(slot.id, `${key}#${i}`) })
-    outputs.set(key, { mark: { rev, hash, ...(outcome.kind === 'error' ? { error: outcome.error, tries: outcome.tries } : outcome.kind === 'skip' ? { none: true as const } : {}) }, values })
+    outputs.set(key, { mark: { rev, hash, ...(outcome.kind === 'error' ? { error: outcome.error, tries: outcome.tries } : outcome.kind === 'skip' ? { none: true as const } : {}), ...(outcome.by === undefined ? {} : { by: outcome.by }) }, values })
     return true
   }
 }

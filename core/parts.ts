@@ -1,8 +1,14 @@
 /** Opens the parts of an `Inlay`: connections, the container, middleware and guards around them. */
+import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
 import { inspect } from 'node:util'
 import type { Log } from './api.ts'
 import { Collections } from './collections.ts'
 import { Components } from './components.ts'
+import { builtIn } from './codecs/index.ts'
+import { Codecs } from './codec.ts'
+import { Contents } from './contents.ts'
+import { Fetcher } from './fetch.ts'
 import { copyIndex } from './copy-index.ts'
 import type { Resolved } from './config.ts'
 import { assemble } from './container.ts'
@@ -13,8 +19,9 @@ import { guardArtifacts, guardData, guardVectors, type Guard } from './guard.ts'
 import { Indexes } from './indexes.ts'
 import { Listeners } from './listeners.ts'
 import { plain } from './middleware.ts'
-import { Functions, type ModelParts } from './model.ts'
+import { Functions, type ModelParts, type StoredModel } from './model.ts'
 import type { Plugins } from './plugins.ts'
+import { retrieveRows } from './retrieve.ts'
 import { rowArtifacts } from './row-artifacts.ts'
 import { identityOfUri, redact, redactUri } from './uri.ts'
 import { Copies, memoryVectors } from './vectors.ts'
@@ -95,15 +102,23 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
   const modelParts: ModelParts = {
     functions, device: (identity) => devices.get(identity) ?? config.models?.device ?? 'cpu', executor: parts.executor,
     artifact: (id, c) => readWhole(artifacts.read(id, { offset: 0 }, c)),
+    part: async ({ model: name, identity }, c) => {
+      const stored = (await components.get('model', name, c))?.versions.find((v) => v.hash === identity)?.spec as unknown as StoredModel | undefined
+      if (stored === undefined) throw new InlayError('NOT_FOUND', `The model ${quote(name)} is gone, and another is made of it. Add it again.`)
+      return core.listeners.model(name, stored)
+    },
+    retrieve: (retrieval, inputs, c) => retrieveRows(core, retrieval, inputs, c),
     shared: ctx,
     wrap: (model) => around(model, (m, next) => m.model?.(next)),
   }
-  const collections = new Collections(data, ctx)
+  const worker = `${hostname().slice(0, 60)}:${process.pid}:${randomBytes(3).toString('hex')}`
+  const collections = new Collections(data, ctx), { keep = false, ...fetching } = config.content ?? {}
+  const contents = new Contents({ artifacts, data, codecs: new Codecs(builtIn, (id) => connections.plugins.codec(id), warn), fetcher: new Fetcher(fetching, config.folder), keep, call: (signal, work) => life.call(signal, work) })
   let refreshing: Promise<unknown> = Promise.resolve(), looked = { at: 0, revs: '' }
   const revsOf = (stored: readonly { readonly rev: string }[]): string => stored.map((c) => c.rev).sort().join()
   const core: OpenedCore = {
-    server: main.connection.server, devices, data, artifacts, vectors, copies, collections, components, functions, log: parts.log, outputs: config.outputs, modelParts,
-    listeners: new Listeners({ ...modelParts, data, artifacts, collections, warn }),
+    server: main.connection.server, worker, devices, data, artifacts, vectors, copies, collections, contents, components, functions, log: parts.log, outputs: config.outputs, modelParts,
+    listeners: new Listeners({ ...modelParts, data, artifacts, collections, contents, worker, warn }),
     indexes: new Indexes(() => core),
     call: (signal, work) => life.call(signal, work),
     stream: (signal, work) => life.stream(signal, work),

@@ -6,7 +6,7 @@ import type { Ctx } from './contract.ts'
 import { decode, hashOf } from './encoding.ts'
 import { InlayError } from './errors.ts'
 import { storedIndex, type StoredIndex } from './indexes.ts'
-import { slotId, upstreamOf, type StoredListener } from './listeners.ts'
+import { slotOf, upstreamOf, type StoredListener } from './listeners.ts'
 import { parseFilter, split } from './match.ts'
 import { identityOf, type StoredModel } from './model.ts'
 import type { IndexSpec, ListenerKey, ListenerSpec, ModelSpec, Spec } from './spec.ts'
@@ -14,7 +14,7 @@ import type { IndexSpec, ListenerKey, ListenerSpec, ModelSpec, Spec } from './sp
 /** What a plan needs of the `Inlay` that makes it. */
 export interface Planner {
   readonly core: Core
-  storedModel(spec: ModelSpec): Promise<{ readonly stored: StoredModel; readonly bytes: Uint8Array | undefined }>
+  storedModel(spec: ModelSpec, ctx: Ctx): Promise<{ readonly stored: StoredModel; readonly bytes: Uint8Array | undefined }>
   storedListener(spec: ListenerSpec, identity: string): StoredListener
   checkListener(name: string, stored: StoredListener): void
 }
@@ -60,8 +60,8 @@ async function planOne(planner: Planner, spec: Spec<unknown>, steps: PlanStep[],
   else await planIndex(planner, spec as IndexSpec, steps, seen, ctx)
 }
 
-async function planModel({ core, storedModel }: Planner, spec: ModelSpec, steps: PlanStep[], ctx: Ctx): Promise<string> {
-  const { stored, bytes } = await storedModel(spec), identity = identityOf(stored)
+async function planModel(planner: Planner, spec: ModelSpec, steps: PlanStep[], ctx: Ctx): Promise<string> {
+  const { core } = planner, { stored, bytes } = await planner.storedModel(spec, ctx), identity = identityOf(stored)
   const there = await core.components.get('model', spec.name, ctx)
   if (there?.versions.some((v) => v.hash === identity) !== true) {
     steps.push({ what: `add model ${spec.name} version ${(there?.versions.at(-1)?.version ?? -1) + 1}`, why: `${there === undefined ? 'it is new' : 'its graph, steps or shape differ from the stored versions'}${bytes === undefined ? '' : `; stores ${bytes.byteLength} bytes`}` })
@@ -80,7 +80,8 @@ async function planListener(planner: Planner, spec: ListenerSpec, steps: PlanSte
   // Upstream that is only planned does not exist yet; its own step says so.
   if (upstreamOf(stored).every((up) => core.listeners.get(up) !== undefined)) planner.checkListener(spec.name, stored)
   const upstream = upstreamOf(stored).map((up) => core.listeners.get(up)?.target.slot.id ?? 'new')
-  const target = slotId(stored.collection, spec.name, upstream.length === 0 ? stored.identity : [stored.identity, ...upstream].join(' '))
+  const chunks = upstreamOf(stored).some((up) => core.listeners.get(up)?.spec.many === true)
+  const target = slotOf(spec.name, chunks ? { ...stored, collection: upstream[0]! } : stored, upstream)
   if (there?.target.slot.id === target) {
     if (there.target.broken !== undefined) {
       steps.push({ what: `compute ${spec.name}`, why: `it cannot be done: ${there.target.broken.message}` })

@@ -1,7 +1,7 @@
 /** From a URI or a graph format to the plugin that handles it: objects in code, then names in the config, then the first-party table. */
 import { isAbsolute, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import type { Plugin } from './contract.ts'
+import type { Codec, Plugin } from './contract.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
 import { memory } from './memory.ts'
 import { redactUri, schemeOf } from './uri.ts'
@@ -10,6 +10,7 @@ import { redactUri, schemeOf } from './uri.ts'
 export interface PluginEntry {
   readonly schemes?: readonly string[]
   readonly formats?: readonly string[]
+  readonly codecs?: readonly string[]
   load(): Promise<Plugin>
 }
 
@@ -35,11 +36,15 @@ export class Plugins {
     if (entry === undefined) throw new InlayError('PLUGIN_NOT_FOUND', `No plugin runs graphs of the format ${quote(format)}. Known formats: ${[...new Set(this.#entries.flatMap((e) => e.formats ?? []))].sort().join(', ')}.`)
     return entry.load()
   }
+
+  async codec(id: string): Promise<Codec | undefined> {
+    return (await this.#entries.find((e) => e.codecs?.includes(id))?.load())?.codecs?.find((of) => of.id === id)
+  }
 }
 
 function entryOf(plugin: Plugin): PluginEntry {
   if (plugin.contract !== 1) throw new InlayError('PLUGIN_INCOMPATIBLE', `The plugin ${quote((plugin as Plugin).name)} implements contract ${quote((plugin as { contract: unknown }).contract)}; this Inlay has contract 1. Install a version of the plugin that fits.`)
-  return { schemes: plugin.schemes ?? [], formats: (plugin.executors ?? []).flatMap((e) => e.formats), load: () => Promise.resolve(plugin) }
+  return { schemes: plugin.schemes ?? [], formats: (plugin.executors ?? []).flatMap((e) => e.formats), codecs: (plugin.codecs ?? []).map(({ id }) => id), load: () => Promise.resolve(plugin) }
 }
 
 async function load(name: string, folder: string): Promise<Plugin> {

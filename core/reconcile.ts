@@ -12,6 +12,8 @@ export interface Work {
   hash(row: Row): string
   /** One list of values or one error per row. Throwing is the fault of some row of the batch, unless the error is `isOutage`. */
   predict(rows: readonly Row[], ctx: Ctx): Promise<readonly (readonly Value[] | Error)[]>
+  /** Who computes, for the marks. */
+  readonly worker?: string
 }
 /** `done`: model outputs stored. `same`: only the mark moved. `failed`: an error stored, or one that still stands. `skipped`: looked at, not selected. `pending`: rows that kept moving; a later run takes them. */
 export interface Run { done: number; same: number; skipped: number; failed: number; pending: number }
@@ -20,6 +22,8 @@ export interface ReconcileOptions {
   readonly keys?: readonly Key[] | 'all'
   /** `stale` (default), `failed` to run failed rows again, or `all` to compare the hash of every row. */
   readonly which?: 'stale' | 'failed' | 'all'
+  /** With `all`: runs the model on every row, whatever its hash. */
+  readonly anew?: boolean
   /** Most rows of one model call. Default: as they come from the database. */
   readonly chunk?: number
   readonly onRows?: (run: Readonly<Run>) => void
@@ -45,7 +49,7 @@ export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: 
     try {
       for await (const rows of rowsInChunks(ahead(data.rows(work.slot, which, todo, ctx)), options)) {
         if (options.stop?.aborted === true) break
-        const outcomes = await outcomesOf(work, rows, ctx, { known, again: which === 'failed' })
+        const outcomes = await outcomesOf(work, rows, ctx, { known, again: which === 'failed' ? 'failed' : which === 'all' && options.anew === true ? 'all' : undefined })
         await settling
         settling = settle(data, work, rows, outcomes, ctx, run, known).then((keys) => { refused.push(...keys); options.onRows?.(run) })
         settling.catch(() => {})                                           // thrown where it is awaited
@@ -56,7 +60,7 @@ export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: 
     run.pending = refused.length
     if (refused.length === 0 || options.stop?.aborted === true) break
     todo = refused
-    if (which === 'all') which = 'stale'
+    if (which === 'all' && options.anew !== true) which = 'stale'
   }
   return run
 }
@@ -74,14 +78,15 @@ async function settle(data: Datalayer, work: Work, rows: readonly Row[], outcome
 const counter = { values: 'done', same: 'same', skip: 'skipped', error: 'failed' } as const
 
 /** What is to be stored for each row. The model runs only where the hash is new, or with `again` where it failed. */
-export async function outcomesOf(work: Work, rows: readonly Row[], ctx: Ctx, { known, again = false }: { readonly known?: ReadonlyMap<string, readonly Value[]>; readonly again?: boolean } = {}): Promise<readonly Outcome[]> {
+export async function outcomesOf(work: Work, rows: readonly Row[], ctx: Ctx, { known, again }: { readonly known?: ReadonlyMap<string, readonly Value[]>; readonly again?: 'failed' | 'all' | undefined } = {}): Promise<readonly Outcome[]> {
   const selected = await work.select(rows, ctx), looked = rows.map((row, i) => ({ row, hash: work.hash(row), selected: selected[i]! }))
-  const current = ({ row, hash }: typeof looked[number]): boolean => row.mark?.hash === hash && row.mark.none === undefined && !(again && row.mark.error !== undefined)
+  const current = ({ row, hash }: typeof looked[number]): boolean => row.mark?.hash === hash && row.mark.none === undefined && again !== 'all' && !(again === 'failed' && row.mark.error !== undefined)
   const fresh = looked.filter((l) => l.selected && !current(l) && !known?.has(l.hash))
   const results = fresh.length === 0 ? [] : await halving(work, fresh.map((f) => f.row), ctx)
+  const now = new Date().toISOString()
   const byKey = new Map(fresh.map((f, i) => [f.row.key, results[i]!]))
   return looked.map((l): Outcome => {
-    const base = { key: l.row.key, rev: l.row.rev, hash: l.hash }
+    const base = { key: l.row.key, rev: l.row.rev, hash: l.hash, by: work.worker === undefined ? now : `${now} ${work.worker}` }
     if (!l.selected) return { ...base, kind: 'skip' }
     const result = byKey.get(l.row.key) ?? (current(l) ? undefined : known?.get(l.hash))
     if (result instanceof Error) return { ...base, kind: 'error', error: storable(messageOf(result)), tries: (l.row.mark?.tries ?? 0) + 1 }

@@ -13,7 +13,7 @@ export interface Restriction {
   /** Rows that pass what core filters, ready to be given to the user. */
   readonly residual?: (rows: readonly Row[]) => Promise<readonly Row[]>
 }
-export interface Near { readonly row: Row; readonly distance: number }
+export interface Near { readonly row: Row; readonly offset: number; readonly distance: number }
 
 const keysPerRead = 1000
 
@@ -31,9 +31,9 @@ async function inSlot({ vectors }: SearchParts, index: VectorIndex, vector: Floa
 }
 
 async function keep(hits: readonly Hit[], residual: Restriction['residual']): Promise<readonly Near[]> {
-  if (residual === undefined) return hits.map((hit) => ({ row: hit.row!, distance: hit.distance }))
+  if (residual === undefined) return hits.map((hit) => ({ row: hit.row!, offset: hit.offset, distance: hit.distance }))
   const rows = new Map((await residual(hits.map((hit) => hit.row!))).map((row) => [row.key, row]))
-  return hits.flatMap((hit) => { const row = rows.get(hit.key); return row === undefined ? [] : [{ row, distance: hit.distance }] })
+  return hits.flatMap((hit) => { const row = rows.get(hit.key); return row === undefined ? [] : [{ row, offset: hit.offset, distance: hit.distance }] })
 }
 
 /** Two bounded steps: the keys that match, then the search within; where too many match, ever more hits, until enough pass. */
@@ -44,11 +44,11 @@ async function inCopy(parts: SearchParts, index: VectorIndex, vector: Float32Arr
   for (let wanted = within === undefined && (query.where !== undefined || residual !== undefined) ? k * 4 : k; ; wanted *= 4) {
     const [hits] = await vectors.search(index, { vectors: [vector], k: wanted, exact: true, ...(within === undefined ? {} : { within }) }, ctx)
     // The rows are read again and scored anew: a copy may be late.
-    const rows = await byKeys(data, query, hits!.map((hit) => hit.key), ctx)
-    const passed = (residual === undefined ? rows : await residual(rows)).flatMap((row): readonly (Near & Hit)[] => {
-      const stored = row.outputs?.[index.slot.id]?.[0]
-      return stored instanceof Float32Array ? [{ key: row.key, offset: 0, row, distance: distance(index.measure, vector, stored) }] : []
-    }).sort(nearer)
+    const offsets = Map.groupBy(hits!, (hit) => hit.key), rows = await byKeys(data, query, [...offsets.keys()], ctx)
+    const passed = (residual === undefined ? rows : await residual(rows)).flatMap((row) => offsets.get(row.key)!.flatMap(({ offset }): readonly (Near & Hit)[] => {
+      const stored = row.outputs?.[index.slot.id]?.[offset]
+      return stored instanceof Float32Array ? [{ key: row.key, offset, row, distance: distance(index.measure, vector, stored) }] : []
+    })).sort(nearer)
     if (passed.length >= k || hits!.length < wanted) return passed.slice(0, k)
   }
 }

@@ -100,7 +100,7 @@ export function same(a: Value | undefined, b: Value | undefined): boolean {
   return keys.length === Object.keys(b).length && keys.every((k) => has(b, k) && same((a as Doc)[k], (b as Doc)[k]))
 }
 
-/** Reserved in user documents: the stored form of content, and the first character of the stored encoding's tags. */
+/** Reserved in user documents: the stored form of content (core/content.ts), and the first character of the stored encoding's tags. */
 export const contentKey = '_content'
 export const tagMark = '\u0001'
 
@@ -118,9 +118,10 @@ const maxDepth = 100
 
 /**
  * A copy of a user's value that shares nothing with it. Fields that are `undefined` are left out, as in JSON; in an array `undefined` is a fault.
- * Throws `Unstorable` for what no backend holds (functions, class instances, lone surrogates, invalid dates, cycles), and for what `refuses` names.
+ * `take` is asked first about each object, and gives what stands in its place. Throws `Unstorable` for what no backend holds (functions, class instances, lone
+ * surrogates, invalid dates, cycles), and for what `refuses` names.
  */
-export function copyIn(value: unknown, refuses: readonly string[] = [], depth = 0): Value {
+export function copyIn(value: unknown, refuses: readonly string[] = [], take?: (value: object) => unknown, depth = 0): Value {
   switch (typeof value) {
     case 'boolean': case 'number': return value
     case 'bigint': return refuses.includes('int64') && BigInt.asIntN(64, value) !== value ? fault(`${quote(value)} is outside of 64 bits`) : value
@@ -129,6 +130,8 @@ export function copyIn(value: unknown, refuses: readonly string[] = [], depth = 
     default: return fault(`${quote(value)} is no value that can be stored: use null, or leave the field out`)
   }
   if (value === null) return null
+  const taken = take?.(value)
+  if (taken !== undefined) return taken as Value
   if (value instanceof Date) return Number.isNaN(+value) ? fault('the date is invalid') : new Date(value)
   if (isTypedArray(value)) {
     if (typeof SharedArrayBuffer !== 'undefined' && value.buffer instanceof SharedArrayBuffer) return fault('the array lies in shared memory: copy it first')
@@ -136,19 +139,19 @@ export function copyIn(value: unknown, refuses: readonly string[] = [], depth = 
     return name in typedArrays ? new typedArrays[name](value) : fault(`a ${name} cannot be stored`)
   }
   if (depth > maxDepth) return fault(`nested more than ${maxDepth} levels deep, or in a cycle`)
-  if (Array.isArray(value)) return Array.from(value, (v: unknown, i) => part(i, () => copyIn(v, refuses, depth + 1)))
-  if (!isDoc(value)) return fault(`a ${(value as object).constructor?.name ?? 'object'} cannot be stored: give a plain object`)
+  if (Array.isArray(value)) return Array.from(value, (v: unknown, i) => part(i, () => copyIn(v, refuses, take, depth + 1)))
+  if (!isDoc(value)) return fault(`a ${(value as object).constructor?.name ?? 'object'} cannot be stored: give a plain object, or add a codec for it`)
   const copy: Record<string, Value> = {}
   for (const [name, v] of Object.entries(value)) {
     if (v === undefined) continue
     part(name, () => {
       checkName(name, refuses)
-      setOwn(copy, name, copyIn(v, refuses, depth + 1))
+      setOwn(copy, name, copyIn(v, refuses, take, depth + 1))
     })
   }
   return copy
 }
-function fault(reason: string): never {
+export function fault(reason: string): never {
   throw new Unstorable({ path: '', reason })
 }
 /** Says where a fault is, from the inside out: paths cost nothing where there is none. */

@@ -1,7 +1,8 @@
 /** Compares what was derived with what it was derived from, and repairs it. */
 import type { Failure, Health, ListenerHealth, VerifyOptions } from './api.ts'
 import type { Component } from './components.ts'
-import { referencesOf } from './content.ts'
+import { artifactsOf } from './content.ts'
+import { keptCollection } from './contents.ts'
 import type { Core } from './core.ts'
 import type { Ctx, Datalayer, Row, Slot } from './contract.ts'
 import { sha256 } from './encoding.ts'
@@ -73,11 +74,13 @@ async function checkCopies(core: Core, listener: Listener, ctx: Ctx): Promise<nu
     await core.copies.ensure(core.data, index, ctx)
     for await (const rows of core.data.find({ from: index.slot.collection, fields: [], slots: [index.slot.id] }, ctx)) {
       for (const row of rows) {
-        const vector = row.outputs?.[index.slot.id]?.[0]
-        if (!(vector instanceof Float32Array)) continue
-        const [hits] = await core.vectors.search(index, { vectors: [vector], k: 1, exact: true, within: [row.key] }, ctx)
-        const self = index.measure === 'dot' ? -vector.reduce((sum, v) => sum + v * v, 0) : 0
-        if (hits![0] === undefined || Math.abs(hits![0].distance - self) > 1e-4 * Math.max(1, Math.abs(self))) wrong++
+        const values = row.outputs?.[index.slot.id] ?? []
+        for (const [offset, vector] of values.entries()) {
+          if (!(vector instanceof Float32Array)) continue
+          const [hits] = await core.vectors.search(index, { vectors: [vector], k: values.length, exact: true, within: [row.key] }, ctx), hit = hits!.find((h) => h.offset === offset)
+          const self = index.measure === 'dot' ? -vector.reduce((sum, v) => sum + v * v, 0) : 0
+          if (hit === undefined || Math.abs(hit.distance - self) > 1e-4 * Math.max(1, Math.abs(self))) wrong++
+        }
       }
     }
   }
@@ -85,11 +88,17 @@ async function checkCopies(core: Core, listener: Listener, ctx: Ctx): Promise<nu
 }
 
 /** Artifacts that rows and models refer to and that are gone, and those that nothing refers to. */
-async function checkArtifacts({ data, artifacts }: Core, components: readonly Component[], options: VerifyOptions, ctx: Ctx): Promise<{ readonly missing: number; readonly unreferenced: number; readonly removable: readonly string[] }> {
+async function checkArtifacts({ data, artifacts, listeners }: Core, components: readonly Component[], options: VerifyOptions, ctx: Ctx): Promise<{ readonly missing: number; readonly unreferenced: number; readonly removable: readonly string[] }> {
   const referenced = new Set(components.filter((c) => c.kind === 'model').flatMap((c) => c.versions.flatMap((v) => (v.spec as unknown as StoredModel).artifact ?? [])))
-  for (const { name, attached } of await data.list(ctx)) {
-    if (name.startsWith('_') || attached !== false) continue
-    for await (const rows of data.find({ from: name }, ctx)) for (const row of rows) for (const { artifact } of referencesOf(row.doc)) referenced.add(artifact)
+  for (const { name } of await data.list(ctx)) {
+    if (name.startsWith('_') && name !== keptCollection) continue
+    const slots = [...new Set(listeners.of(name).flatMap((l) => [l.serving, l.target]).flatMap((g) => (g.broken === undefined && g.slot.shape.kind === 'json' ? [g.slot.id] : [])))]
+    for await (const rows of data.find({ from: name, slots }, ctx)) {
+      for (const { doc, outputs = {} } of rows) {
+        if (name === keptCollection) referenced.add(doc['artifact'] as string)
+        for (const id of [...artifactsOf(doc), ...Object.values(outputs).flatMap((values) => values.flatMap(artifactsOf))]) referenced.add(id)
+      }
+    }
   }
   const there = new Set<string>(), removable: string[] = []
   let unreferenced = 0

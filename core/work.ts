@@ -4,7 +4,7 @@ import type { Ctx, Key, Notice } from './contract.ts'
 import type { Core } from './core.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
 import { Leases } from './leases.ts'
-import type { Generation, Listener } from './listeners.ts'
+import { kept, type Generation, type Listener } from './listeners.ts'
 import { isOutage, type Run } from './reconcile.ts'
 
 const beatMs = 2000
@@ -40,10 +40,10 @@ export class Worker {
   readonly #loops = new Map<string, Loop>()
   readonly #total = { done: 0, failed: 0 }
 
-  constructor(core: Core, options: WorkOptions, stop: AbortSignal, switchOver: (ctx: Ctx) => Promise<void>) {
+  constructor(core: Core, worker: string, options: WorkOptions, stop: AbortSignal, switchOver: (ctx: Ctx) => Promise<void>) {
     this.#core = core
     this.#log = core.log
-    this.#leases = new Leases(core.data)
+    this.#leases = new Leases(core.data, worker)
     this.#options = options
     this.#stop = stop
     this.#switchOver = switchOver
@@ -114,12 +114,18 @@ export class Worker {
     loop.wake()
   }
 
+  /** Nothing tells of settled lists but who settles them. */
+  #told(source: string): boolean {
+    const { data, listeners } = this.#core
+    return data.watch !== undefined && data.capabilities.notices !== 'none' && listeners.ofChunks(source) === undefined
+  }
+
   async #watch(collection: string, ctx: Ctx): Promise<void> {
     const { data } = this.#core
-    if (data.watch === undefined || data.capabilities.notices === 'none') return
+    if (!this.#told(collection)) return
     for (let attempt = 0; !ctx.signal.aborted; attempt++) {
       try {
-        for await (const notice of data.watch(collection, ctx)) {
+        for await (const notice of data.watch!(collection, ctx)) {
           this.#tell(collection, notice)
           attempt = 0
         }
@@ -132,7 +138,7 @@ export class Worker {
   }
 
   async #loop(collection: string, loop: Loop, ctx: Ctx): Promise<void> {
-    const told = this.#core.data.watch !== undefined && this.#core.data.capabilities.notices !== 'none', over = AbortSignal.any([this.#stop, loop.end.signal])
+    const told = this.#told(collection), over = AbortSignal.any([this.#stop, loop.end.signal])
     let failures = 0, away = 0, retry: NodeJS.Timeout | undefined, scanned = performance.now()
     while (!over.aborted) {
       const { todo } = loop
@@ -170,13 +176,13 @@ export class Worker {
     clearTimeout(retry)
   }
 
-  /** One pass over the listeners of a collection, upstream first. `complete`: every one of them was looked at, whole where all rows were to be compared. `waiting`: a model was away. */
+  /** One pass over the listeners of a collection, upstream first. `complete`: every one of them was looked at, whole where all rows were to be compared. `waiting`: a model was away, or rows kept moving. */
   async #work(collection: string, { keys, scan }: Todo, stop: AbortSignal, ctx: Ctx): Promise<{ readonly complete: boolean; readonly waiting: boolean }> {
     const { listeners, data } = this.#core, all = listeners.of(collection).filter((l) => l.state.active), ours = new Set(this.#listeners())
     let complete = true, waiting = false
     for (const listener of all) {
-      const able = ours.has(listener) ? this.#able(listener) : []
-      if (able.length < (listener.serving === listener.target ? 1 : 2)) complete = false
+      const able = ours.has(listener) ? this.#able(listener).filter((g) => g.slot.collection === collection) : []
+      if (able.length < kept(listener).filter((g) => g.slot.collection === collection).length) complete = false
       for (const generation of able) {
         const { slot } = generation
         if (stop.aborted) return { complete: false, waiting }
@@ -197,6 +203,9 @@ export class Worker {
           const run = await listeners.run(listener, generation, ctx, { keys: mine, which: scan ?? 'stale', mine: holds, stop, onRows: count })
           count(run)
           if (stop.aborted) complete = false
+          // Rows that moved whenever they were settled: what moved them may have told nobody, such as the pruning of another worker.
+          if (run.pending > 0) waiting = true
+          if (slot.many && run.done > 0) this.#tell(slot.id, { keys: mine === 'all' ? 'stale' : await listeners.chunksOf(generation, mine, ctx), done: async () => {} })
         } catch (error) {
           // A model that is away holds up its own outputs only. What is away of the database is met again by the others.
           if (!isOutage(error) || ctx.signal.aborted) throw error

@@ -21,7 +21,7 @@ const arrowsOf = (files: readonly Source[]): readonly Arrow[] => files.flatMap((
 describe('imports', () => {
   it('core imports core, node: and its few libraries', () => {
     // A computed `import()` loads what the user's config names.
-    const allowed = ({ from, to, type }: Arrow): boolean => to.startsWith('core/') || to.startsWith('node:') || to === computed || to === 'uuid' || (to === '@standard-schema/spec' && type)
+    const allowed = ({ from, to, type }: Arrow): boolean => to.startsWith('core/') || to.startsWith('node:') || to === computed || to === 'uuid' || to === 'ipaddr.js' || to === 'file-type' || (to === '@standard-schema/spec' && type)
       || (from === 'core/container.ts' && (to === 'tsyringe' || to === 'reflect-metadata'))
     expect(arrowsOf(core).filter((arrow) => !allowed(arrow)).map(show)).toEqual([])
   })

@@ -59,6 +59,19 @@ describe.each(backends)('$name', (backend) => {
     expect(called).toHaveLength(53)
   })
 
+  it('rows that kept moving while they were settled are looked at again soon, though nothing tells of them', async (ctx) => {
+    const { open } = await shared(ctx, backend), app = await open({ outputs: 'worker', components: [upper()] }), docs = app.collection<{ text: string }>('docs')
+    await (await app.load(upper())).listen(docs.find(), 'text')
+    let refusals = 30
+    const db = await open({ components: [upper()], middleware: [{ name: 'moves', data: (next) => ({ ...next, settle: async (slot, outcomes, c) => (refusals-- > 0 ? outcomes.map((o) => o.key) : next.settle(slot, outcomes, c)) }) }] }), stop = new AbortController()
+    await docs.insert({ _id: 'a', text: 'a' })
+    const working = db.work({ signal: stop.signal })
+    await until('the output', () => settled(app, 1))
+    expect(refusals).toBeLessThan(0)
+    stop.abort()
+    await working
+  })
+
   it('two workers share the rows, and one takes over what the other gives back', async (ctx) => {
     const { open } = await shared(ctx, backend), called: string[][] = [[], []], app = await open({ outputs: 'worker', components: [upper()] }), docs = app.collection<{ text: string }>('docs')
     await (await app.load(upper())).listen(docs.find(), 'text')

@@ -58,7 +58,7 @@ export class SqliteData implements Datalayer {
       create table if not exists $rows (collection text not null, key text not null, rev text not null, parent text, source text, doc text not null, primary key (collection, key),
         foreign key (parent, source) references $rows (collection, key) on delete cascade);
       create index if not exists $sources on $rows (parent, source) where parent is not null;
-      create table if not exists $marks (collection text not null, key text not null, slot text not null, rev text not null, hash text not null, error text, tries integer, none integer, value text,
+      create table if not exists $marks (collection text not null, key text not null, slot text not null, rev text not null, hash text not null, error text, tries integer, none integer, made_by text, value text,
         primary key (collection, key, slot), foreign key (collection, key) references $rows (collection, key) on delete cascade)`)))
   }
 
@@ -165,8 +165,8 @@ export class SqliteData implements Datalayer {
     if (found === undefined || found['rev'] !== rev) return false
     if (kind === 'same') return found['hash'] === hash && this.#run('update $marks set rev = ? where collection = ? and key = ? and slot = ?', rev, collection, key, id) === 1
     const values = kind === 'values' ? outcome.values : []
-    this.#run('insert into $marks values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do update set rev = excluded.rev, hash = excluded.hash, error = excluded.error, tries = excluded.tries, none = excluded.none, value = excluded.value',
-      collection, key, id, rev, hash, kind === 'error' ? outcome.error : null, kind === 'error' ? outcome.tries : null, kind === 'skip' ? 1 : null, kind === 'values' && !many ? encode(values) : null)
+    this.#run('insert into $marks values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do update set rev = excluded.rev, hash = excluded.hash, error = excluded.error, tries = excluded.tries, none = excluded.none, made_by = excluded.made_by, value = excluded.value',
+      collection, key, id, rev, hash, kind === 'error' ? outcome.error : null, kind === 'error' ? outcome.tries : null, kind === 'skip' ? 1 : null, outcome.by ?? null, kind === 'values' && !many ? encode(values) : null)
     if (!many) return true
     this.#run(`delete from $rows where parent = ? and source = ? and collection = ? and doc ->> 'offset' >= ?`, collection, key, id, values.length)
     for (const [offset, value] of values.entries()) {
@@ -192,7 +192,7 @@ export class SqliteData implements Datalayer {
   async *#scan({ from, where, keys = 'all', after, slots = [], slot, and, docs }: Scan, ctx: Ctx): AsyncGenerator<readonly Found[]> {
     this.#check(from)
     const read = [...new Set([...slots, ...slotsIn(where)])], parameters: string[] = [], near = where && hint(where, parameters)
-    const sql = `select r.key, r.rev as own, ${docs || where !== undefined ? 'r.doc' : 'null'} as doc${slot === undefined ? '' : `, ${this.#rev(slot)} as rev, m.rev as made, m.hash, m.error, m.tries, m.none`}${read.map((id) => `, ${this.#output(id)} as "v_${id}"`).join('')}
+    const sql = `select r.key, r.rev as own, ${docs || where !== undefined ? 'r.doc' : 'null'} as doc${slot === undefined ? '' : `, ${this.#rev(slot)} as rev, m.rev as made, m.hash, m.error, m.tries, m.none, m.made_by as "by"`}${read.map((id) => `, ${this.#output(id)} as "v_${id}"`).join('')}
       from ${this.#joined(read, slot)} where r.collection = ?`, rest = `${and === undefined ? '' : ` and ${and}`}${near === undefined ? '' : ` and ${near}`} order by r.key`
     for (const { range, bounds } of this.#windows(from, keys === 'all' ? keysOf(where) ?? 'all' : keys, after)) {
       ctx.signal.throwIfAborted()
@@ -293,7 +293,7 @@ export class SqliteData implements Datalayer {
 function foundOf(row: Columns, read: readonly string[]): Found {
   const text = (name: string): string => row[name] as string
   const mark: Mark | undefined = row['made'] == null ? undefined
-    : { rev: text('made'), hash: text('hash'), ...(row['error'] === null ? {} : { error: text('error'), tries: row['tries'] as number }), ...(row['none'] === null ? {} : { none: true }) }
+    : { rev: text('made'), hash: text('hash'), ...(row['error'] === null ? {} : { error: text('error'), tries: row['tries'] as number }), ...(row['none'] === null ? {} : { none: true }), ...(row['by'] === null ? {} : { by: text('by') }) }
   const outputs = Object.fromEntries(read.flatMap((id) => (row[`v_${id}`] === null ? [] : [[id, decode(text(`v_${id}`)) as readonly Value[]]])))
   return { key: text('key'), own: text('own'), rev: row['rev'] as Rev | null, doc: row['doc'] === null ? {} : decode(text('doc')) as Doc, outputs, ...(mark && { mark }) }
 }

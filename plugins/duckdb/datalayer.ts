@@ -174,7 +174,7 @@ export class DuckData implements Datalayer {
       return [`select ${source.key} as k from ${from} where ${[...where, ...(after === undefined ? [] : [source.beside('>', after, p.add)])].join(' and ')} order by ${source.order} limit ${ahead}`, p]
     })
     for await (const range of pages) {
-      const p = new Params(), { from, where } = part(p), columns = [`${source.key} as k`, `${upstream.rev} as r`, `${source.order} as ord`, 'o.rev as mr', 'o.hash as mh', 'o.err as me', 'o.tries as mt', 'o.none as mn', ...source.columns(slot.fields)]
+      const p = new Params(), { from, where } = part(p), columns = [`${source.key} as k`, `${upstream.rev} as r`, `${source.order} as ord`, 'o.rev as mr', 'o.hash as mh', 'o.err as me', 'o.tries as mt', 'o.none as mn', 'o.made_by as mb', ...source.columns(slot.fields)]
       const page = `select ${columns.join(', ')} from ${from} where ${[...where, source.beside('>=', range.from, p.add), source.beside('<=', range.to, p.add)].join(' and ')} order by ord`
       const rows = await read(outputs.around(page), p.list)
       if (rows.length > 0) yield rows.map((row) => ({ key: row['k'] as Key, rev: row['r'] as string, doc: source.doc(row, slot.fields), outputs: outputs.of(row), ...markOf(row) }))
@@ -322,5 +322,5 @@ export class DuckData implements Datalayer {
 
 function markOf(row: SqlRow): { readonly mark?: Mark } {
   if (row['mr'] === null) return {}
-  return { mark: { rev: row['mr'] as string, hash: row['mh'] as string, ...(row['me'] === null ? {} : { error: row['me'] as string }), ...(row['mt'] === null ? {} : { tries: row['mt'] as number }), ...(row['mn'] === true ? { none: true as const } : {}) } }
+  return { mark: { rev: row['mr'] as string, hash: row['mh'] as string, ...(row['me'] === null ? {} : { error: row['me'] as string }), ...(row['mt'] === null ? {} : { tries: row['mt'] as number }), ...(row['mn'] === true ? { none: true as const } : {}), ...(row['mb'] === null ? {} : { by: row['mb'] as string }) } }
 }

@@ -6,7 +6,7 @@ import { ownName, type Run, type Sql } from './sql.ts'
 import { describe, type Table } from './table.ts'
 import { makeView, standing } from './views.ts'
 
-const format = '1'
+const format = '2'
 /** DuckDB's limit of an array. */
 export const maxDims = 100_000
 
@@ -26,6 +26,11 @@ export async function openNamespace(sql: Sql, namespace: string, signal: AbortSi
     await run(`create schema if not exists ${ownName(namespace)}`)
     await run(`create table if not exists ${meta} (kind varchar not null, name varchar not null, spec json not null, made bigint not null, primary key (kind, name))`)
     const [row] = await run(`select spec ->> '$' as format from ${meta} where kind = 'format'`)
+    if (row?.['format'] === '1') {
+      for (const { id } of await knownSlots(place, run)) await run(`alter table ${table(place, id)} add column made_by varchar`)
+      await run(`update ${meta} set spec = to_json($1) where kind = 'format'`, [format])
+      return format
+    }
     if (row !== undefined) return row['format']
     await run(`insert into ${meta} values ('format', 'format', to_json($1), 0)`, [format])
     await run(`create table ${table(place, '_artifacts')} (id varchar primary key, generation varchar not null, bytes bigint not null, written timestamp not null)`)
@@ -79,7 +84,7 @@ export async function createSlot(place: Place, slot: Slot, attached: Table | und
   if (slot.shape.kind === 'vector' && slot.shape.dims > maxDims) throw new InlayError('UNSUPPORTED', `The output ${quote(slot.id)} has ${slot.shape.dims} dimensions; DuckDB takes ${maxDims}.`)
   const spec: Omit<KnownSlot, 'id'> = { collection: slot.collection, many: slot.many, ...(slot.label === undefined ? {} : { label: slot.label }) }
   await place.sql.write(async ({ run }) => {
-    await run(`create table if not exists ${table(place, slot.id)} (key varchar not null, off int not null, rev varchar not null, hash varchar not null, err varchar, tries int, none boolean not null, value ${columnOf(slot.shape).type}, primary key (key, off))`)
+    await run(`create table if not exists ${table(place, slot.id)} (key varchar not null, off int not null, rev varchar not null, hash varchar not null, err varchar, tries int, none boolean not null, made_by varchar, value ${columnOf(slot.shape).type}, primary key (key, off))`)
     const [last] = await run(`select name, spec from ${meta} where kind = 'slot' order by made desc limit 1`)
     if (last?.['name'] === slot.id && last['spec'] === JSON.stringify(spec)) return
     await run(`insert into ${meta} select 'slot', $1, $2::json, coalesce(max(made), 0) + 1 from ${meta} on conflict (kind, name) do update set spec = excluded.spec, made = excluded.made`, [slot.id, JSON.stringify(spec)])

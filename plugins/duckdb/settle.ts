@@ -22,10 +22,10 @@ export async function settle(place: Place, writer: Writer, slot: Slot, source: S
     const staged = values.join === '' ? ['v.value', ''] as const : ['s.v', `join ${values.join} s on s.n = v.n`] as const
     const columns = [
       `unnest(${p.add(stored.map((o) => o.key))}) as key`, `unnest(${p.add(stored.map((o) => o.rev))}) as rev`, `unnest(${p.add(stored.map((o) => o.hash))}) as hash`, `unnest(${p.add(stored.map((o) => (o.kind === 'error' ? o.error : null)))}) as err`,
-      `unnest(${p.add({ type: 'integer', items: stored.map((o) => (o.kind === 'error' ? o.tries : null)) })}) as tries`, `unnest(${p.add({ type: 'boolean', items: stored.map((o) => o.kind === 'skip') })}) as none`, values.column, `unnest(range(1, ${stored.length + 1})) as n`,
+      `unnest(${p.add({ type: 'integer', items: stored.map((o) => (o.kind === 'error' ? o.tries : null)) })}) as tries`, `unnest(${p.add({ type: 'boolean', items: stored.map((o) => o.kind === 'skip') })}) as none`, `unnest(${p.add(stored.map((o) => o.by ?? null))}) as made_by`, values.column, `unnest(range(1, ${stored.length + 1})) as n`,
     ]
-    const rows = await run(`insert into ${t} select v.key, ${off}, v.rev, v.hash, v.err, v.tries, v.none, ${staged[0]} from (select ${columns.join(', ')}) v ${staged[1]} ${fence(stored, p)}
-      on conflict (key, off) do update set rev = excluded.rev, hash = excluded.hash, err = excluded.err, tries = excluded.tries, none = excluded.none, value = excluded.value returning key`, p.list)
+    const rows = await run(`insert into ${t} (key, off, rev, hash, err, tries, none, made_by, value) select v.key, ${off}, v.rev, v.hash, v.err, v.tries, v.none, v.made_by, ${staged[0]} from (select ${columns.join(', ')}) v ${staged[1]} ${fence(stored, p)}
+      on conflict (key, off) do update set rev = excluded.rev, hash = excluded.hash, err = excluded.err, tries = excluded.tries, none = excluded.none, made_by = excluded.made_by, value = excluded.value returning key`, p.list)
     for (const row of rows) accepted.add(row['key'] as Key)
     if (slot.many) await replaceMany(place, writer, slot, stored.filter((o) => accepted.has(o.key)))
   }
@@ -46,7 +46,7 @@ async function replaceMany(place: Place, writer: Writer, slot: Slot, outcomes: r
   const flat = outcomes.flatMap((o) => valuesOfOne(o).map((value, off) => ({ key: o.key, off, value })))
   if (flat.length === 0) return
   const p = new Params(), values = await valuesOf(writer, slot.shape, flat.map((f) => f.value), p.add), value = values.join === '' ? 'v.value' : 's.v'
-  await run(`insert into ${t} as o select v.key, v.off, md5(${value}::varchar), '', null, null, false, ${value} from (select unnest(${p.add(flat.map((f) => f.key))}) as key, unnest(${p.add({ type: 'integer', items: flat.map((f) => f.off) })}) as off, ${values.column}, unnest(range(1, ${flat.length + 1})) as n) v${values.join === '' ? '' : ` join ${values.join} s on s.n = v.n`}
+  await run(`insert into ${t} as o (key, off, rev, hash, none, value) select v.key, v.off, md5(${value}::varchar), '', false, ${value} from (select unnest(${p.add(flat.map((f) => f.key))}) as key, unnest(${p.add({ type: 'integer', items: flat.map((f) => f.off) })}) as off, ${values.column}, unnest(range(1, ${flat.length + 1})) as n) v${values.join === '' ? '' : ` join ${values.join} s on s.n = v.n`}
     on conflict (key, off) do update set rev = excluded.rev, value = excluded.value where o.rev <> excluded.rev`, p.list)
 }
 

@@ -36,7 +36,7 @@ export function upstreamValued(slot: Slot): Document {
 }
 
 function markOf(outcome: Outcome, rest: Partial<StoredMark> = {}): StoredMark {
-  return { rev: outcome.rev, hash: outcome.hash, ...(outcome.kind === 'error' ? { error: outcome.error, tries: outcome.tries } : outcome.kind === 'skip' ? { none: true } : rest) }
+  return { rev: outcome.rev, hash: outcome.hash, ...(outcome.by === undefined ? {} : { by: outcome.by }), ...(outcome.kind === 'error' ? { error: outcome.error, tries: outcome.tries } : outcome.kind === 'skip' ? { none: true } : rest) }
 }
 function current(store: Store, slot: Slot): Document {
   return Object.fromEntries(store.paths(slot).map((path) => [path, {}]))
@@ -70,8 +70,8 @@ export function roomy({ server: { docBytes } }: Place): Where {
 }
 const markRoom = 16 * 1024
 const tooLargeCodes: ReadonlySet<number> = new Set([10334, 17419, 17420])
-function tooLarge({ key, rev, hash }: Outcome, docBytes: number): Outcome {
-  return { key, rev, hash, kind: 'error', error: `the output does not fit into its row: MongoDB holds ${docBytes} bytes for both`, tries: 1 }
+function tooLarge({ key, rev, hash, by }: Outcome, docBytes: number): Outcome {
+  return { key, rev, hash, kind: 'error', error: `the output does not fit into its row: MongoDB holds ${docBytes} bytes for both`, tries: 1, ...(by === undefined ? {} : { by }) }
 }
 
 /** Values under a generation of their own, then the mark that names it, which is the commit; then the generation that it replaced goes. */

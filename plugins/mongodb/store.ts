@@ -3,7 +3,7 @@
  *
  * Everything that decides about a row lies in its document, so that one update of it is fence and commit:
  *   _rev      a UUID, new with every write of Inlay's; `watch`, or a reader, gives one to what others wrote
- *   _marks    { <slot>: { rev, hash, error?, tries?, none?, gen?, n?, many? } }, what an output was made from; `gen` names values in the slot's side collection
+ *   _marks    { <slot>: { rev, hash, error?, tries?, none?, by?, gen?, n?, many? } }, what an output was made from; `gen` names values in the slot's side collection
  *   _cur      { <slot>: { <slot that reads it>: {} } }, there = current: every write unsets `_cur`, so that absence means stale
  *   _outputs  { <slot>: value }, outputs that are no vector, no bytes and not many
  *   _seen     time of the last foreign event that was given a rev, so that two watchers do not do it twice
@@ -23,7 +23,7 @@ import { keyText, textual } from './keys.ts'
 import { anyRev, metaOf, pathsOf, rootOf, tableOf, valuesOf, type Place, type Table } from './schema.ts'
 
 export type Where = Readonly<Record<string, unknown>>
-export interface StoredMark { readonly rev: Rev; readonly hash: string; readonly error?: string; readonly tries?: number; readonly none?: true; readonly gen?: ObjectId; readonly n?: number; readonly many?: true; /** The row's key, where that is not the text of its `_id`: for the view. */ readonly k?: Key }
+export interface StoredMark { readonly rev: Rev; readonly hash: string; readonly error?: string; readonly tries?: number; readonly none?: true; readonly by?: string; readonly gen?: ObjectId; readonly n?: number; readonly many?: true; /** The row's key, where that is not the text of its `_id`: for the view. */ readonly k?: Key }
 /** A collection, or a slot with many outputs read as one. */
 export interface Source {
   readonly name: string
@@ -293,7 +293,7 @@ export function valueIds(key: Key, mark: StoredMark | undefined): readonly { rea
 /** What core is told of a mark: where it is not current, its rev is not the row's. */
 export function markFor(mark: StoredMark, rev: Rev, current: boolean): Mark {
   return {
-    rev: current ? rev : mark.rev === rev ? '' : mark.rev, hash: mark.hash, ...(mark.error === undefined ? {} : { error: mark.error, tries: mark.tries ?? 0 }), ...(mark.none === true ? { none: true as const } : {}),
+    rev: current ? rev : mark.rev === rev ? '' : mark.rev, hash: mark.hash, ...(mark.error === undefined ? {} : { error: mark.error, tries: mark.tries ?? 0 }), ...(mark.none === true ? { none: true as const } : {}), ...(mark.by === undefined ? {} : { by: mark.by }),
   }
 }
 /** A name that is a path by itself. */

@@ -183,7 +183,7 @@ export class PostgresData implements Datalayer {
     const read = (after: Key | undefined, to?: Key): Promise<readonly Row[]> => this.#asIs(slot.collection, async () => {
       const source = await this.#source(slot.collection, ctx), { from, key, only } = source, upstream = this.#upstream(slot, source), p = new Params()
       const test = which === 'stale' ? `(o.key is null or o.rev <> ${upstream.rev})` : which === 'failed' ? 'o.err is not null' : 'true'
-      const columns = [`${key} as k`, `${upstream.rev} as r`, 'o.rev as mr', 'o.hash as mh', 'o.err as me', 'o.tries as mt', 'o.none as mn', ...source.columns(slot.fields, p)]
+      const columns = [`${key} as k`, `${upstream.rev} as r`, 'o.rev as mr', 'o.hash as mh', 'o.err as me', 'o.tries as mt', 'o.none as mn', 'o.made_by as mb', ...source.columns(slot.fields, p)]
       const joins = ups.map(({ id, slot: up }, i) => {
         columns.push(outputColumn(up, i))
         return this.#outputJoin(id, up, i, key)
@@ -193,7 +193,7 @@ export class PostgresData implements Datalayer {
       const rows = await this.#place.sql.query(`select ${columns.join(', ')} from ${from} ${upstream.join} ${joins.join(' ')} ${outputs} where ${where} order by ${source.order}${to === undefined ? ` limit ${staleRows}` : ''}`, p.list, ctx.signal)
       return rows.map((row): Row => ({
         key: row['k']!, rev: row['r']!, doc: source.doc(row, slot.fields), outputs: this.#outputs(row, ups),
-        ...(row['mr'] === null ? {} : { mark: { rev: row['mr']!, hash: row['mh']!, ...(row['me'] === null ? {} : { error: row['me']! }), ...(row['mt'] === null ? {} : { tries: Number(row['mt']) }), ...(isTrue(row['mn']) ? { none: true as const } : {}) } satisfies Mark }),
+        ...(row['mr'] === null ? {} : { mark: { rev: row['mr']!, hash: row['mh']!, ...(row['me'] === null ? {} : { error: row['me']! }), ...(row['mt'] === null ? {} : { tries: Number(row['mt']) }), ...(isTrue(row['mn']) ? { none: true as const } : {}), ...(row['mb'] === null ? {} : { by: row['mb']! }) } satisfies Mark }),
       }))
     })
     for (let after: Key | undefined; ;) {
@@ -257,14 +257,14 @@ export class PostgresData implements Datalayer {
     const lists = [
       `${p.add(textArray(outcomes.map((o) => o.key)))}::text[]`, `${p.add(textArray(outcomes.map((o) => o.rev)))}::text[]`, `${p.add(textArray(outcomes.map((o) => o.hash)))}::text[]`,
       `${p.add(textArray(outcomes.map((o) => o.kind)))}::text[]`, `${p.add(textArray(outcomes.map((o) => (o.kind === 'error' ? o.error : null))))}::text[]`,
-      `${p.add(intArray(outcomes.map((o) => (o.kind === 'error' ? o.tries : 0))))}::int[]`,
+      `${p.add(intArray(outcomes.map((o) => (o.kind === 'error' ? o.tries : 0))))}::int[]`, `${p.add(textArray(outcomes.map((o) => o.by ?? null)))}::text[]`,
       `${p.add(column.param(outcomes.map((o) => (o.kind === 'values' && !slot.many ? o.values[0] : undefined))))}::${column.list}`,
     ]
     return {
       params: p.list,
-      text: `with ok as materialized (select v.* from unnest(${lists.join(', ')}) v(key, rev, hash, kind, err, tries, value) join ${from} on ${source.isOf('v', outcomes.map((o) => o.key), p)} ${upstream.join} where ${only} and ${upstream.rev} = v.rev and ${upstream.current} order by ${key} ${lock}),
-        stored as (insert into ${t} as o (key, off, rev, hash, err, tries, none, value) select key, ${off}, rev, hash, err, case when kind = 'error' then tries end, kind = 'skip', value from ok where kind <> 'same' order by key
-          on conflict (key, off) do update set rev = excluded.rev, hash = excluded.hash, err = excluded.err, tries = excluded.tries, none = excluded.none, value = excluded.value returning o.key),
+      text: `with ok as materialized (select v.* from unnest(${lists.join(', ')}) v(key, rev, hash, kind, err, tries, made_by, value) join ${from} on ${source.isOf('v', outcomes.map((o) => o.key), p)} ${upstream.join} where ${only} and ${upstream.rev} = v.rev and ${upstream.current} order by ${key} ${lock}),
+        stored as (insert into ${t} as o (key, off, rev, hash, err, tries, none, made_by, value) select key, ${off}, rev, hash, err, case when kind = 'error' then tries end, kind = 'skip', made_by, value from ok where kind <> 'same' order by key
+          on conflict (key, off) do update set rev = excluded.rev, hash = excluded.hash, err = excluded.err, tries = excluded.tries, none = excluded.none, made_by = excluded.made_by, value = excluded.value returning o.key),
         moved as (update ${t} o set rev = ok.rev from ok where ok.kind = 'same' and o.key = ok.key and o.off = ${off} and o.hash = ok.hash returning o.key)
         select key from stored union all select key from moved`,
     }

@@ -6,7 +6,7 @@ import { name, Params, type Query, type Sql } from './sql.ts'
 import { describe, type Table } from './table.ts'
 import { makeView } from './views.ts'
 
-const format = '2'
+const format = '3'
 /** Beyond these pgvector's type and its text form end. */
 export const maxDims = 16_000
 
@@ -67,6 +67,13 @@ export async function openNamespace(sql: Sql, namespace: string, signal: AbortSi
         for (const statement of bumpTriggers({ namespace }, table({ namespace }, of!))) await query(statement)
       }
       for (const row of own) for (const statement of ownTriggers({ namespace }, row['name']!)) await query(statement)
+      await query(`update ${meta} set spec = to_jsonb($1::text) where kind = 'format'`, ['2'])
+    })
+    found = '2'
+  }
+  if (found === '2') {
+    await exclusively(sql, namespace, signal, async (query) => {
+      for (const { name: of } of await query(`select name from ${meta} where kind = 'slot'`)) await query(`alter table ${table({ namespace }, of!)} add column if not exists made_by text`)
       await query(`update ${meta} set spec = to_jsonb($1::text) where kind = 'format'`, [format])
     })
     found = format
@@ -177,7 +184,7 @@ export async function createSlot(place: Place, slot: Slot, many: boolean, attach
   // The key of a table of others may be of another type: prune removes what cannot go by itself.
   const references = attached ? '' : ` references ${table(place, slot.collection)} (${many ? 'id' : '_id'}) on delete cascade on update cascade`
   await exclusively(place.sql, place.namespace, signal, async (query) => {
-    await query(`create table if not exists ${t} (key text collate "C" not null${references}, off int not null, rev text not null, hash text not null, err text, tries int, none boolean not null default false, value ${columnType(place, slot.shape)},${slot.many ? ` id text collate "C" generated always as (key || '#' || off::text) stored unique,` : ''} primary key (key, off))`)
+    await query(`create table if not exists ${t} (key text collate "C" not null${references}, off int not null, rev text not null, hash text not null, err text, tries int, none boolean not null default false, made_by text, value ${columnType(place, slot.shape)},${slot.many ? ` id text collate "C" generated always as (key || '#' || off::text) stored unique,` : ''} primary key (key, off))`)
     await query(`insert into ${meta} values ('slot', $1, $2::jsonb) on conflict do nothing`, [slot.id, JSON.stringify({ collection: slot.collection, ...(slot.label === undefined ? {} : { label: slot.label, many: slot.many, opened: Date.now() }) })])
     if (slot.label !== undefined) await makeView(query, place, slot.collection)
   })
