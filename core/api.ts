@@ -185,7 +185,7 @@ export interface ListenerHandle<O, K extends string = string, I = unknown> {
   /** Of one row: what its output was made from, by what, when and by whom; undefined where there is none. */
   lineage(id: string, options?: Cancel): Promise<Lineage | undefined>
   /** Computes the outputs of another version of the model beside the present ones, which are read until `switch`. Resolves when the new ones are complete, unless `wait: false`. */
-  upgrade(to: ModelSpec<never, O>, options?: Wait): Promise<Upgrade>
+  upgrade<J>(to: ModelSpec<J, O>, options?: Wait): Promise<Upgrade>
 }
 /** Where an output comes from. */
 export interface Lineage {

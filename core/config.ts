@@ -28,7 +28,7 @@ const keys: Readonly<Record<string, { readonly is: (value: unknown) => boolean; 
   middleware: { is: Array.isArray, expected: 'a list' },
   content: { is: isObject, expected: 'an object: { allow: ["https://images.example.com/"] }' },
   'content.allow': { is: (v) => Array.isArray(v) && v.every(isText), expected: 'a list of schemes, URLs and folders' },
-  'content.privateAddresses': { is: (v) => typeof v === 'boolean', expected: 'true or false' },
+  'content.privateAddresses': { is: (v) => typeof v === 'boolean' || (Array.isArray(v) && v.every(isText)), expected: 'true, false, or a list of addresses and ranges' },
   'content.keep': { is: (v) => typeof v === 'boolean', expected: 'true or false' },
   'content.maxBytes': { is: isCount, expected: 'a whole number from 1' },
   'content.timeoutMs': { is: isCount, expected: 'a whole number from 1' },

@@ -13,7 +13,7 @@ import { allowed, entryFor, filePath, isInside, parseUrl, shown, type Allowed } 
 import type { Ctx } from './contract.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
 import { aborted, race } from './guard.ts'
-import { agents, get, notPublic, resolveHost, tooLarge, type Agents, type Answer } from './http.ts'
+import { agents, get, notPublic, privateAddresses, resolveHost, tooLarge, type Agents, type Answer } from './http.ts'
 import { backoffMs, isTransient, retryAfterMs } from './retry.ts'
 import { Turns } from './turns.ts'
 import { redact } from './uri.ts'
@@ -24,8 +24,8 @@ export type SchemeFetch = (uri: string, options: { readonly signal: AbortSignal;
 export interface ContentOptions {
   /** Schemes (`https:`), URLs up to a boundary of the path (`https://images.example.com/cats/`), folders (`file:./pictures`). Default: nothing. */
   readonly allow?: readonly string[]
-  /** Hosts may have addresses that are not public: loopback, private and link-local ones. Default `false`. */
-  readonly privateAddresses?: boolean
+  /** Hosts may have addresses that are not public (loopback, private, link-local): all of them, or those of a list of addresses and ranges (`10.0.0.0/8`). Default `false`. */
+  readonly privateAddresses?: boolean | readonly string[]
   /** Default 64 MiB. */
   readonly maxBytes?: number
   /** For one fetch with its redirects and repetitions; waiting for a turn does not count. Default 30,000. */
@@ -63,7 +63,7 @@ export class Fetcher {
   readonly #agents: Agents = agents()
   readonly #schemes: ReadonlyMap<string, SchemeFetch>
   readonly #resolve: (host: string) => Promise<readonly string[]>
-  readonly #privateAddresses: boolean
+  readonly #privateAddresses: (address: string) => boolean
   readonly #maxBytes: number
   readonly #timeoutMs: number
   readonly #retries: number
@@ -74,7 +74,7 @@ export class Fetcher {
     this.#allowed = allowed(options.allow ?? [], folder)
     this.#schemes = new Map(Object.entries(options.schemes ?? {}).map(([name, fetch]) => [checkScheme(name), fetch]))
     this.#resolve = options.resolve ?? resolveHost
-    this.#privateAddresses = options.privateAddresses ?? false
+    this.#privateAddresses = privateAddresses(options.privateAddresses ?? false)
     this.#maxBytes = whole('maxBytes', options.maxBytes ?? 64 * 1024 * 1024, 1)
     this.#timeoutMs = whole('timeoutMs', options.timeoutMs ?? 30_000, 1)
     this.#turns = new Turns(whole('concurrency', options.concurrency ?? 8, 1))
@@ -174,8 +174,8 @@ export class Fetcher {
     })
     if (addresses.length === 0) throw new InlayError('NOT_FOUND', `The host ${quote(host)} of ${shown(url)} has no address. Check the name.`)
     for (const address of addresses) {
-      const reason = this.#privateAddresses ? undefined : notPublic(address)
-      if (reason !== undefined) throw new InlayError('INVALID_ARGUMENT', `${shown(url)} may not be fetched: ${host === address ? quote(address) : `the host ${quote(host)} has the address ${quote(address)}, which`} is not public (${reason}). If that is meant, add to the config: content: { privateAddresses: true }.`)
+      const reason = this.#privateAddresses(address) ? undefined : notPublic(address)
+      if (reason !== undefined) throw new InlayError('INVALID_ARGUMENT', `${shown(url)} may not be fetched: ${host === address ? quote(address) : `the host ${quote(host)} has the address ${quote(address)}, which`} is not public (${reason}). If that is meant, add to the config: content: { privateAddresses: [${quote(address)}] }.`)
     }
     return addresses
   }

@@ -78,6 +78,23 @@ export async function resolveHost(host: string): Promise<readonly string[]> {
   return (await dnsLookup(host, { all: true })).map(({ address }) => address)
 }
 
+/** Which addresses that are not public may be fetched from: all, none, or those of a list of addresses and ranges (`10.0.0.0/8`). */
+export function privateAddresses(allowed: boolean | readonly string[]): (address: string) => boolean {
+  if (typeof allowed === 'boolean') return () => allowed
+  const ranges = allowed.map((entry) => {
+    try {
+      return entry.includes('/') ? ipaddr.parseCIDR(entry) : ipaddr.parseCIDR(`${entry}/${isIP(entry) === 6 ? 128 : 32}`)
+    } catch {
+      throw new InlayError('CONFIG_INVALID', `privateAddresses of "content" has ${quote(entry)}; an address or a range is expected, such as 10.0.0.0/8.`)
+    }
+  })
+  return (address) => {
+    if (isIP(address) === 0) return false
+    const parsed = ipaddr.process(address)
+    return ranges.some(([range, bits]) => range.kind() === parsed.kind() && parsed.match(range as never, bits))
+  }
+}
+
 /** What makes an address unfit to be fetched from, or undefined for a public one. Forms of IPv6 that carry an IPv4 address are not public, whatever that address is. */
 export function notPublic(address: string): string | undefined {
   if (!ipaddr.isValid(address) || isIP(address) === 0) return 'no IP address'

@@ -5,7 +5,7 @@ import type { Component, ComponentKind, ComponentVersion, Shown } from './compon
 import { resolveConfig, type Resolved } from './config.ts'
 import type { Ctx, DataCapabilities } from './contract.ts'
 import { Life } from './core.ts'
-import { Declarations } from './declarations.ts'
+import { Declarations, modelsOf } from './declarations.ts'
 import { checkOptions, InlayError, quote } from './errors.ts'
 import { Find } from './find.ts'
 import { lineageOf } from './lineage.ts'
@@ -86,9 +86,9 @@ class Inlay {
   async add(spec: Spec<unknown>, options: Wait = {}): Promise<unknown> {
     return this.core.call(options.signal, async (ctx) => {
       const handle = await this.#declare(spec, ctx)
-      const { indexing } = spec as Partial<IndexSpec>, build = spec.kind === 'listener' ? spec.name : indexing !== undefined && 'model' in indexing ? indexing.name : undefined
-      if (build !== undefined && options.wait === false) this.core.background(async (background) => { await this.declarations.build(build, {}, background) })
-      else if (build !== undefined) await this.declarations.build(build, options, ctx)
+      const names = listenersOf(spec), build = async (wait: Wait, c: Ctx): Promise<void> => { for (const name of names) await this.declarations.build(name, name === names.at(-1) ? wait : {}, c) }
+      if (options.wait === false) this.core.background((background) => build({}, background))
+      else await build(options, ctx)
       return handle
     })
   }
@@ -297,6 +297,12 @@ class Inlay {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
+}
+
+/** Listeners that a spec declares, what is searched by its models first. */
+function listenersOf(spec: Spec<unknown>): readonly string[] {
+  const own = spec.kind === 'listener' ? [spec.name] : spec.kind === 'index' && 'model' in (spec as IndexSpec).indexing ? [(spec as IndexSpec).indexing.name] : []
+  return [...new Set([...modelsOf(spec).flatMap(({ retrieve }) => (retrieve === undefined ? [] : listenersOf(retrieve.index))), ...own])]
 }
 
 /** Who would be broken by removing a component, or one version of a model. */

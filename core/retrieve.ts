@@ -4,6 +4,7 @@ import type { Ctx, Doc } from './contract.ts'
 import { decode } from './encoding.ts'
 import { Find } from './find.ts'
 import type { Retrieval } from './model.ts'
+import { isOutage } from './reconcile.ts'
 
 /** For each input the rows found, nearest first, without their outputs. */
 export async function retrieveRows(core: Core, { index, by, n, where, select }: Retrieval, inputs: readonly unknown[], ctx: Ctx): Promise<readonly unknown[]> {
@@ -12,9 +13,9 @@ export async function retrieveRows(core: Core, { index, by, n, where, select }: 
   return Promise.all(inputs.map(async (input) => {
     try {
       const rows = await find.like({ [key]: input }, handle, { n }).rows(ctx)
-      return rows.map(({ _outputs: _, distance: __, ...row }) => row)
+      return rows.map((row) => Object.fromEntries(Object.entries(row).filter(([name]) => name !== '_outputs' && name !== 'distance')))
     } catch (error) {
-      if (ctx.signal.aborted || !(error instanceof Error)) throw error
+      if (ctx.signal.aborted || isOutage(error) || !(error instanceof Error)) throw error
       return error
     }
   }))

@@ -82,7 +82,7 @@ export function sequence(name: string, models: readonly unknown[]): unknown {
 }
 
 /** Models that are given the same input. The output is an object of theirs by name, or what `output` makes of it: a mean, a vote. */
-export function ensemble<I, M extends Readonly<Record<string, ModelSpec<I, unknown>>>, O = { readonly [K in keyof M]: M[K] extends ModelSpec<never, infer P> ? P : unknown }>(name: string, models: M, options: { readonly output?: Step<{ readonly [K in keyof M]: M[K] extends ModelSpec<never, infer P> ? P : unknown }, O>; readonly shape?: readonly [number] } = {}): ModelSpec<I, O> {
+export function ensemble<I, M extends Readonly<Record<string, ModelSpec<I, unknown>>>, O = { readonly [K in keyof M]: M[K] extends ModelSpec<infer _, infer P> ? P : unknown }>(name: string, models: M, options: { readonly output?: Step<{ readonly [K in keyof M]: M[K] extends ModelSpec<infer _, infer P> ? P : unknown }, O>; readonly shape?: readonly [number] } = {}): ModelSpec<I, O> {
   checkName('model', name)
   if (Object.keys(models).length === 0 || Object.values(models).some((m: unknown) => !isModel(m))) throw new InlayError('INVALID_ARGUMENT', `The ensemble ${quote(name)} is given ${quote(models)}; an object of models is expected.`)
   if (options.shape !== undefined && options.output === undefined) throw new InlayError('INVALID_ARGUMENT', `The ensemble ${quote(name)} has a shape and no "output" step, which would make one vector of several outputs. Give one, such as their mean.`)

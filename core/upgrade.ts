@@ -73,10 +73,7 @@ function handle(declarations: Declarations, name: string, version: number): Upgr
       if (listener.state.hold !== true) return
       const { missing, stale, rows } = await core.data.tally(listener.target.slot, ctx)
       if (missing + stale > 0) throw new InlayError('CONFLICT', `${missing + stale} of ${rows} rows have no output of version ${version} of ${quote(name)} yet. Compute them first: upgrade() again, or db.verify({ repair: true }).`, { details: { missing, stale, rows } })
-      await change(ctx, (state) => {
-        const { hold: _, serving, ...rest } = state
-        return state.target !== version || serving === null ? undefined : { ...rest, serving: null, previous: serving }
-      })
+      await change(ctx, (state) => (state.target !== version || state.serving === null ? undefined : { ...without(state, 'hold'), serving: null, previous: state.serving }))
       await declarations.switchOver(ctx)
     }),
     rollback: (options = {}) => core.call(options.signal, async (ctx) => {
@@ -84,16 +81,20 @@ function handle(declarations: Declarations, name: string, version: number): Upgr
       if (before === undefined) throw new InlayError('NOT_FOUND', `The old outputs of ${quote(name)} were dropped: there is nothing to roll back to.`)
       for (const l of declarations.withDownstream(name)) if (l.name !== name) await declarations.pin(l, ctx)
       const dropped = listener.target.slot.id
-      await change(ctx, ({ hold: _, previous: __, ...state }) => (state.target !== version ? undefined : { ...state, target: before.version, serving: null, obsolete: [...new Set([...state.obsolete, dropped])] }))
+      await change(ctx, (state) => (state.target !== version ? undefined : { ...without(state, 'hold', 'previous'), target: before.version, serving: null, obsolete: [...new Set([...state.obsolete, dropped])] }))
       await declarations.build(name, {}, ctx)
     }),
     drop: (options = {}) => core.call(options.signal, async (ctx) => {
       const { listener } = await standing(ctx)
       if (listener.state.hold === true) throw new InlayError('CONFLICT', `Readers of ${quote(name)} see the old outputs still. Call switch() before drop(), or rollback() to drop the new ones.`)
-      await change(ctx, ({ previous, ...state }) => (previous === undefined ? undefined : { ...state, obsolete: [...new Set([...state.obsolete, previous.slot])] }))
+      await change(ctx, (state) => (state.previous === undefined ? undefined : { ...without(state, 'previous'), obsolete: [...new Set([...state.obsolete, state.previous.slot])] }))
       await declarations.switchOver(ctx)
     }),
   }
+}
+
+function without(state: ListenerState, ...names: readonly (keyof ListenerState)[]): ListenerState {
+  return Object.fromEntries(Object.entries(state).filter(([name]) => !names.includes(name as keyof ListenerState))) as unknown as ListenerState
 }
 
 async function compare(core: Core, before: Generation, after: Generation, sample: number, ctx: Ctx): Promise<Comparison> {

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { arrayCodec, Audio, codec, InlayError, listener, model, step, tensorCodec, UriContent, type Tensor } from '../index.ts'
+import { arrayCodec, Audio, codec, listener, model, step, tensorCodec, UriContent, type InlayError, type Tensor } from '../index.ts'
 import { Image, pixels } from '../plugins/pillow-sharp/index.ts'
 import { backends, open } from './support/backends.ts'
 
