@@ -288,6 +288,8 @@ export interface Session {
   readonly id: string
   /** What it got, not what was asked. */
   readonly device: Device
+  /** Why `auto` did not get a device that there seemed to be: core says it once. */
+  readonly fallback?: string
   readonly inputs: readonly Port[]
   readonly outputs: readonly Port[]
   /** Never blocks the event loop. `outputs`: only these of the graph. `transfer`: memory of feeds that the session may take away, as in `postMessage`. */

@@ -99,6 +99,8 @@ export interface ModelParts {
   part(part: Part, ctx: Ctx): Promise<Model>
   /** The rows that a search finds for each input. */
   retrieve(retrieval: Retrieval, inputs: readonly unknown[], ctx: Ctx): Promise<readonly unknown[]>
+  /** Says something once. */
+  warn(message: string): void
   /** What several callers wait for is stopped by the close of the database only. */
   readonly shared: Ctx
   /** Puts middleware around a model. */
@@ -122,6 +124,7 @@ export function runnable(name: string, stored: StoredModel, parts: ModelParts): 
     session ??= (async () => {
       const bytes = await parts.artifact(stored.artifact!, parts.shared)
       const loaded = await (await parts.executor(stored.format!)).load({ format: stored.format!, bytes }, parts.device(identityOf(stored)), parts.shared)
+      if (loaded.fallback !== undefined) parts.warn(loaded.fallback)
       try {
         checkPorts(name, stored, loaded)
       } catch (error) {

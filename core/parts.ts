@@ -99,6 +99,7 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
   const guarded = guardData(around(parts.data, (m, next) => m.data?.(next)), main.guard)
   const data = vectors.capabilities.place === 'copy' ? copies.watch(guarded) : guarded
   const components = new Components(data), warn = (message: string): void => parts.log.warn?.(message), functions = new Functions(warn), devices = new Map<string, Device | 'auto'>()
+  const said = new Set<string>()
   const modelParts: ModelParts = {
     functions, device: (identity) => devices.get(identity) ?? config.models?.device ?? 'cpu', executor: parts.executor,
     artifact: (id, c) => readWhole(artifacts.read(id, { offset: 0 }, c)),
@@ -106,6 +107,10 @@ export async function openCore(config: Resolved, life: Life, connections: Connec
       const stored = (await components.get('model', name, c))?.versions.find((v) => v.hash === identity)?.spec as unknown as StoredModel | undefined
       if (stored === undefined) throw new InlayError('NOT_FOUND', `The model ${quote(name)} is gone, and another is made of it. Add it again.`)
       return core.listeners.model(name, stored)
+    },
+    warn: (message) => {
+      if (!said.has(message)) warn(message)
+      said.add(message)
     },
     retrieve: (retrieval, inputs, c) => retrieveRows(core, retrieval, inputs, c),
     shared: ctx,

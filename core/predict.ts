@@ -50,7 +50,7 @@ export class Predictor {
     for (const of of modelsOf(spec)) for (const step of ownSteps(of)) functions.add(step)
     const own = await stored(spec)
     const needed: ModelParts = {
-      functions, device: (identity) => devices.get(identity) ?? 'cpu', executor: this.#executor, shared: this.#shared, wrap: (model) => model,
+      functions, device: (identity) => devices.get(identity) ?? 'cpu', executor: this.#executor, shared: this.#shared, wrap: (model) => model, warn: (message) => { process.emitWarning(message) },
       artifact: async (id) => graphs.get(id)!,
       part: ({ identity }) => this.#model(parts.get(identity)!),
       retrieve: async (_, inputs) => inputs.map(() => new InlayError('INVALID_ARGUMENT', `The model ${quote(spec.name)} searches an index, which needs a database. Add it with db.add(), and predict with what that gives.`)),

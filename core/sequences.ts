@@ -1,8 +1,8 @@
 /** Graphs with state: each row is a sequence of inputs, run in order, and what the graph gives as its state is fed to its next run. */
 import type { Ctx, Port, Session, Tensor } from './contract.ts'
 import { InlayError, quote } from './errors.ts'
-import type { GraphItem } from './graph.ts'
-import { arrayOf, checkFeeds, elementArrays, isTensor, shapeText, sizeOf } from './tensor.ts'
+import { vectorOf, type GraphItem } from './graph.ts'
+import { checkFeeds, elementArrays, isTensor, shapeText, sizeOf } from './tensor.ts'
 import { typedArrays, type TypedArrayName } from './value.ts'
 
 type Tensors = Readonly<Record<string, Tensor>>
@@ -44,7 +44,7 @@ export async function runSequences(session: Session, rows: readonly (readonly Gr
 }
 
 function tensorAt(port: Port, element: GraphItem, only: boolean, subject: string): Tensor {
-  if (only && ArrayBuffer.isView(element)) return { type: elementArrays[port.type] === arrayOf(element) ? port.type : arrayOf(element), dims: [element.length], data: element }
+  if (only && ArrayBuffer.isView(element)) return vectorOf(port, element)
   if (only && isTensor(element)) return element
   const tensor = (element as Tensors)[port.name]
   if (!isTensor(tensor)) throw new InlayError('INVALID_ARGUMENT', `${subject}The input ${quote(port.name)} is missing; ${shapeText(port)} is expected.`)

@@ -3,11 +3,12 @@ import { Worker } from 'node:worker_threads'
 import type { Device, Port, Tensor } from '../../core/contract.ts'
 import { InlayError, messageOf, type ErrorCode } from '../../core/errors.ts'
 
-export interface Ports { readonly inputs: readonly Port[]; readonly outputs: readonly Port[] }
+/** A loaded graph; `fallback` says why `auto` did not get another device than the CPU, where there seemed to be one. */
+export interface Loaded { readonly device: Device; readonly inputs: readonly Port[]; readonly outputs: readonly Port[]; readonly fallback?: string }
 export type Tensors = Readonly<Record<string, Tensor>>
 export type Request =
-  | { readonly kind: 'load'; readonly key: string; readonly bytes: Uint8Array; readonly device: Device }
-  | { readonly kind: 'run'; readonly key: string; readonly feeds: Tensors }
+  | { readonly kind: 'load'; readonly key: string; readonly bytes: Uint8Array; readonly device: Device | 'auto' }
+  | { readonly kind: 'run'; readonly key: string; readonly feeds: Tensors; readonly outputs?: readonly string[] }
   | { readonly kind: 'release'; readonly key: string }
 /** `drop`: the call `id` is not waited for any more. `end`: nothing follows. */
 export type ToWorker = (Request & { readonly id: number }) | { readonly kind: 'drop'; readonly id: number } | { readonly kind: 'end' }
@@ -15,7 +16,7 @@ export type FromWorker = { readonly id: number } & ({ readonly result: unknown }
 
 export interface OnnxThread {
   /** Calls are answered in order. One that is aborted rejects at once: it is not begun any more, or its result is dropped. */
-  call(request: Request & { readonly kind: 'load' }): Promise<Ports>
+  call(request: Request & { readonly kind: 'load' }): Promise<Loaded>
   call(request: Request & { readonly kind: 'run' }, transfer: readonly ArrayBuffer[], signal: AbortSignal): Promise<Tensors>
   call(request: Request & { readonly kind: 'release' }): Promise<void>
   /** After the calls made before. */

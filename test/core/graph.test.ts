@@ -13,7 +13,7 @@ const numbers = (tensor: Tensor | undefined): readonly number[] => Array.from(te
 /** A session that computes in this process and remembers the dimensions of what it was fed. */
 const sessionOf = (inputs: readonly Port[], compute: (feeds: Tensors) => Tensors): Session & { readonly fed: (readonly number[])[] } => {
   const fed: (readonly number[])[] = []
-  return { device: 'cpu', inputs, outputs: [], fed, run: async (feeds) => { fed.push(feeds[inputs[0]!.name]!.dims); return compute(feeds) }, close: async () => {} }
+  return { id: crypto.randomUUID(), device: 'cpu', inputs, outputs: [], fed, run: async (feeds) => { fed.push(feeds[inputs[0]!.name]!.dims); return compute(feeds) }, close: async () => {} }
 }
 /** y = x + 1 in the shape of x, and s: the sum of each row. */
 const addOne = (...dims: Port['dims']): ReturnType<typeof sessionOf> => sessionOf([{ name: 'x', type: 'float32', dims }], ({ x }) => {
@@ -106,5 +106,88 @@ describe('items', () => {
     expect(await fault(session, [1, 2])).toBe('INVALID_ARGUMENT Item 0: [1,2] was given; a tensor { type, dims, data }, a typed array, or an object of tensors by input name is expected.')
     const two = sessionOf([{ name: 'a', type: 'float32', dims: ['n'] }, { name: 'b', type: 'float32', dims: ['n'] }], (feeds) => feeds)
     expect(await fault(two, new Float32Array(1))).toBe('INVALID_ARGUMENT Item 0: A Float32Array was given, and the graph has 2 inputs. Give tensors by name: "a", "b".')
+  })
+})
+
+describe('callers of one graph', () => {
+  /** Each run ends when `next` is called. */
+  const gated = (fails: (x: Tensor) => boolean = () => false): { readonly session: Session; readonly fed: number[]; next(): Promise<void>; readonly signals: AbortSignal[] } => {
+    const fed: number[] = [], waiting: (() => void)[] = [], signals: AbortSignal[] = []
+    const session: Session = {
+      id: crypto.randomUUID(), device: 'cpu', inputs: [{ name: 'x', type: 'float32', dims: ['batch', 1] }], outputs: [{ name: 'y', type: 'float32', dims: ['batch', 1] }], close: async () => {},
+      run: async ({ x }, { signal }) => {
+        fed.push(x!.dims[0]!)
+        signals.push(signal)
+        await new Promise<void>((resolve) => { waiting.push(resolve) })
+        if (fails(x!)) throw new InlayError('INVALID_ARGUMENT', 'bad batch')
+        return { y: x! }
+      },
+    }
+    const turn = (): Promise<void> => new Promise((resolve) => { setTimeout(resolve, 5) })
+    return { session, fed, signals, next: async () => { await turn(); waiting.shift()?.(); await turn() } }
+  }
+  const ask = (session: Session, values: readonly number[], signal = ctx.signal): Promise<string> => runGraph(session, values.map((value) => Float32Array.of(value)), { signal }).then((results) => results.map(({ y }) => numbers(y)[0]).join(), (error: unknown) => (error instanceof InlayError ? error.code : String(error)))
+
+  it('share a batch when they come in one tick, and what comes during a run shares the next', async () => {
+    const { session, fed, next } = gated()
+    const first = [ask(session, [1]), ask({ ...session }, [2, 3]), ask(session, [4])]
+    await next()
+    expect(await Promise.all(first)).toEqual(['1', '2,3', '4'])
+    const running = ask(session, [5])
+    await new Promise((resolve) => { setTimeout(resolve, 5) })
+    const later = [ask(session, [6]), ask(session, [7])]
+    await next()
+    await next()
+    expect(await Promise.all([running, ...later])).toEqual(['5', '6', '7'])
+    expect(fed).toEqual([4, 1, 2])
+  })
+
+  it('do not fail of one another: a batch that fails is run apart', async () => {
+    const { session, fed, next } = gated((x) => numbers(x).includes(13)), asked = [ask(session, [1]), ask(session, [13, 2]), ask(session, [3])]
+    for (let i = 0; i < 4; i++) await next()
+    expect(await Promise.all(asked)).toEqual(['1', 'INVALID_ARGUMENT', '3'])
+    expect(fed).toEqual([4, 1, 2, 1])
+  })
+
+  it('leave the queue at once when they abort; a run that nobody waits for is not begun, and one under way is told', async () => {
+    const { session, fed, signals, next } = gated(), one = new AbortController(), two = new AbortController()
+    const gone = ask(session, [1], one.signal)
+    one.abort()
+    expect(await gone).toBe('ABORTED')
+    const running = ask(session, [2], two.signal)
+    await new Promise((resolve) => { setTimeout(resolve, 5) })
+    const queued = [ask(session, [3], two.signal), ask(session, [4])]
+    two.abort()
+    expect([await running, await queued[0]!, signals.map(({ aborted }) => aborted)]).toEqual(['ABORTED', 'ABORTED', [true]])
+    await next()
+    await next()
+    expect([await queued[1], fed, await ask(session, [5], two.signal)]).toEqual(['4', [1, 1], 'ABORTED'])
+  })
+
+  it('are refused beyond some thousands, retryably, and the others are answered', async () => {
+    const { session, next } = gated(), asked = Array.from({ length: 4100 }, (_, i) => ask(session, [i % 7]))
+    for (let i = 0; i < 20; i++) await next()
+    const answers = await Promise.all(asked)
+    expect(answers.filter((answer) => answer === 'RESOURCE_EXHAUSTED').length).toBe(4)
+    expect(answers.slice(0, 4096)).toEqual(Array.from({ length: 4096 }, (_, i) => String(i % 7)))
+  })
+
+  it('share padded batches of a fixed size, but not those of other shapes or outputs', async () => {
+    const fixed = addOne(4, 2)
+    await Promise.all(vectors(6).map((item) => runGraph(fixed, [item], ctx)))
+    expect(fixed.fed).toEqual([[4, 2], [4, 2]])
+    const free = addOne('batch', 'length')
+    await Promise.all([...vectors(3, 2), ...vectors(3, 5)].map((item) => runGraph(free, [item], ctx)))
+    expect(free.fed).toEqual([[3, 2], [3, 5]])
+  })
+
+  it('copy no memory where items lie one after the other, and give away what was stacked', async () => {
+    const memory = Float32Array.from({ length: 12 }, (_, i) => i), seen: [boolean, number][] = []
+    const session: Session = { ...addOne('batch', 2), run: async ({ x }, _, { transfer = [] } = {}) => { seen.push([(x!.data as Float32Array).buffer === memory.buffer, transfer.length]); return { y: x! } } }
+    const views = Array.from({ length: 6 }, (_, i) => memory.subarray(2 * i, 2 * i + 2))
+    const results = await runGraph(session, views, ctx)
+    expect(results.map(({ y }) => numbers(y))).toEqual(views.map((view) => [...view]))
+    await runGraph(session, views.toReversed(), ctx)
+    expect(seen).toEqual([[true, 0], [false, 1]])
   })
 })
