@@ -1,6 +1,7 @@
 /** Exact nearest neighbours in this process: the default where the data database cannot search, and the measure of those that can. */
 import type { Ctx, Datalayer, Hit, Key, Measure, Search, Value, VectorIndex, VectorSearch } from './contract.ts'
 import { InlayError, quote } from './errors.ts'
+import { Rows } from './kernel.ts'
 import { compareStrings } from './value.ts'
 
 /** 1 - cosine, negative dot, or Euclidean, in double precision. A zero vector is at cosine distance NaN: it has no direction. */
@@ -21,49 +22,139 @@ export function nearer(a: Hit, b: Hit): number {
   return a.distance - b.distance || compareStrings(a.key, b.key) || a.offset - b.offset
 }
 
+/** Vectors of one index, dense in memory: row i is of `keys[i]` and `offsets[i]`. */
+class Matrix {
+  readonly of: VectorIndex
+  readonly #places = new Map<Key, Map<number, number>>()
+  readonly #keys: Key[] = []
+  readonly #offsets: number[] = []
+  /** Lengths of the vectors. */
+  readonly #norms: number[] = []
+  #rows: Rows | undefined
+
+  constructor(of: VectorIndex) { this.of = of }
+
+  put(key: Key, offset: number, vector: Float32Array): void {
+    const rows = this.#rows ??= new Rows(vector.length), places = this.#places.get(key) ?? new Map<number, number>(), there = places.get(offset), norm = lengthOf(vector)
+    if (there !== undefined) {
+      rows.set(there, vector)
+      this.#norms[there] = norm
+      return
+    }
+    this.#places.set(key, places.set(offset, rows.size))
+    rows.push(vector)
+    this.#keys.push(key)
+    this.#offsets.push(offset)
+    this.#norms.push(norm)
+  }
+  /** The last row takes the place of a removed one. */
+  remove(key: Key): void {
+    const rows = this.#rows
+    for (const [offset] of this.#places.get(key) ?? []) {
+      const row = this.#places.get(key)!.get(offset)!, last = rows!.size - 1
+      if (row !== last) {
+        rows!.set(row, rows!.row(last))
+        this.#keys[row] = this.#keys[last]!
+        this.#offsets[row] = this.#offsets[last]!
+        this.#norms[row] = this.#norms[last]!
+        this.#places.get(this.#keys[row]!)!.set(this.#offsets[row]!, row)
+      }
+      rows!.pop()
+      this.#keys.pop()
+      this.#offsets.pop()
+      this.#norms.pop()
+    }
+    this.#places.delete(key)
+  }
+
+  /** Exact: whatever may be among the k nearest by the error of float32 sums is measured again in double precision. */
+  search(query: Float32Array, { k, within }: Search): readonly Hit[] {
+    const rows = this.#rows, { measure } = this.of
+    if (k < 1 || rows === undefined || rows.size === 0) return []
+    const chosen = within === undefined ? undefined : [...new Set(within)].flatMap((key) => [...this.#places.get(key)?.values() ?? []])
+    const dots = chosen === undefined ? rows.dots(query) : rows.some(query, chosen), length = lengthOf(query), count = dots.length
+    // Larger is nearer: the cosine times the length of the query, the product, or minus half of the squared distance.
+    const near = new Float64Array(count)
+    let longest = 0
+    for (let i = 0; i < count; i++) {
+      const norm = this.#norms[chosen === undefined ? i : chosen[i]!]!
+      if (norm > longest) longest = norm
+      near[i] = measure === 'dot' ? dots[i]! : measure === 'cosine' ? dots[i]! / norm : dots[i]! - norm * norm / 2
+    }
+    const error = rows.error * length * (measure === 'cosine' ? 1 : longest) + (measure === 'l2' ? longest * longest * 1e-15 : 0)
+    // Where float32 overflows nothing is told, and all are measured.
+    const least = kthLargest(near, k) - 2 * error, floor = Number.isFinite(least) ? least : -Infinity, hits: Hit[] = []
+    for (let i = 0; i < count; i++) {
+      if (near[i]! < floor) continue
+      const row = chosen === undefined ? i : chosen[i]!, hit = { key: this.#keys[row]!, offset: this.#offsets[row]!, distance: distance(measure, query, rows.row(row)) }
+      if (!Number.isNaN(hit.distance)) hits.push(hit)
+    }
+    return hits.sort(nearer).slice(0, k)
+  }
+}
+
+/** The k-th largest of some numbers, NaN passed over; -Infinity where there are fewer. */
+function kthLargest(values: Float64Array, k: number): number {
+  // A heap of the k largest, the smallest of them first.
+  const heap = new Float64Array(Math.min(k, values.length))
+  let size = 0
+  const sink = (i: number): void => {
+    for (;;) {
+      const left = 2 * i + 1, least = left + 1 < size && heap[left + 1]! < heap[left]! ? left + 1 : left
+      if (left >= size || heap[i]! <= heap[least]!) return
+      const value = heap[i]!
+      heap[i] = heap[least]!
+      heap[least] = value
+      i = least
+    }
+  }
+  for (const value of values) {
+    if (Number.isNaN(value)) continue
+    if (size < heap.length) {
+      let i = size++
+      heap[i] = value
+      for (let up = (i - 1) >> 1; i > 0 && heap[up]! > heap[i]!; i = up, up = (i - 1) >> 1) {
+        heap[i] = heap[up]!
+        heap[up] = value
+      }
+    } else if (value > heap[0]!) {
+      heap[0] = value
+      sink(0)
+    }
+  }
+  return size < k ? -Infinity : heap[0]!
+}
+
+function lengthOf(vector: Float32Array): number {
+  let sum = 0
+  for (const value of vector) sum += value * value
+  return Math.sqrt(sum)
+}
+
 /** The exact index in memory, place `copy`. It is lost with the process, and fed anew. */
 export function memoryVectors(): VectorSearch {
-  const indexes = new Map<string, { readonly of: VectorIndex; readonly vectors: Map<Key, Map<number, Float32Array>> }>()
-  const epoch = crypto.randomUUID()
-  const get = (id: string): Map<Key, Map<number, Float32Array>> => {
+  const indexes = new Map<string, Matrix>(), epoch = crypto.randomUUID()
+  const get = (id: string): Matrix => {
     const index = indexes.get(id)
     if (index === undefined) throw new InlayError('NOT_FOUND', `There is no vector index ${quote(id)} in memory. Create it first.`)
-    return index.vectors
-  }
-  const one = (index: VectorIndex, vector: Float32Array, { k, within }: Search): readonly Hit[] => {
-    const vectors = get(index.id), hits: Hit[] = []
-    if (k < 1) return hits
-    for (const key of within === undefined ? vectors.keys() : new Set(within)) {
-      for (const [offset, stored] of vectors.get(key) ?? []) {
-        const hit = { key, offset, distance: distance(index.measure, vector, stored) }
-        if (Number.isNaN(hit.distance) || (hits.length === k && nearer(hit, hits[k - 1]!) >= 0)) continue
-        let at = hits.length
-        while (at > 0 && nearer(hit, hits[at - 1]!) < 0) at--
-        hits.splice(at, 0, hit)
-        if (hits.length > k) hits.pop()
-      }
-    }
-    return hits
+    return index
   }
   return {
     capabilities: { place: 'copy', measures: ['cosine', 'dot', 'l2'], dims: 65_536, within: 20_000, approximate: false, notes: ['Vectors are kept in this process and searched one by one.'] },
     async create(index) {
-      if (!indexes.has(index.id)) indexes.set(index.id, { of: index, vectors: new Map() })
+      if (!indexes.has(index.id)) indexes.set(index.id, new Matrix(index))
       return { epoch }
     },
     async drop(id) { indexes.delete(id) },
     async put(id, items) {
-      const vectors = get(id)
-      for (const { key, offset, vector } of items) {
-        const offsets = vectors.get(key) ?? new Map<number, Float32Array>()
-        vectors.set(key, offsets.set(offset, vector.slice()))
-      }
+      const matrix = get(id)
+      for (const { key, offset, vector } of items) matrix.put(key, offset, vector)
     },
     async remove(id, keys) {
-      const vectors = get(id)
-      for (const key of keys) vectors.delete(key)
+      const matrix = get(id)
+      for (const key of keys) matrix.remove(key)
     },
-    search: async (index, search) => search.vectors.map((vector) => one(index, vector, search)),
+    search: async (index, search) => search.vectors.map((vector) => get(index.id).search(vector, search)),
     async settled() {},
   }
 }
