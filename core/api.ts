@@ -289,8 +289,10 @@ export interface Failure {
 }
 /** How thorough `verify` is, and whether it repairs. */
 export interface VerifyOptions extends Wait {
-  /** Computes what is missing, removes what is orphaned. Failed rows stay failed: see `retry`. */
+  /** Computes what is missing, removes what is orphaned. Failed rows stay failed, unless `retry` says otherwise. */
   readonly repair?: boolean
+  /** Whether `repair` runs models again on rows where they failed: a URI could not be fetched, a service was away. Default `false`. */
+  readonly retry?: boolean
   /** Compares the hash of every row instead of its rev only, and re-reads artifacts. */
   readonly deep?: boolean
   /** Whether `repair` removes artifacts that nothing of this database refers to. Default `false`: another database may keep its own in the same place. */

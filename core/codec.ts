@@ -20,7 +20,7 @@ export function codec<T>(of: Codec<T>): CodecSpec<T> {
   for (const name of ['is', 'encode', 'decode'] as const) if (typeof of[name] !== 'function') throw new InlayError('INVALID_ARGUMENT', `The codec ${quote(of.id)} has ${quote(of[name])} for "${name}"; a function is expected.`)
   const { id, expects, immutable } = of
   return Object.freeze({
-    kind: 'codec' as const, name: id, id, digest: sha256(`${of.is}\n${of.encode}\n${of.decode}`), ...(expects === undefined ? {} : { expects }), ...(immutable === undefined ? {} : { immutable }),
+    kind: 'codec' as const, name: id, id, digest: sha256(`${of.is}\n${of.encode}\n${of.decode}\n${expects ?? ''}`), ...(expects === undefined ? {} : { expects }), ...(immutable === undefined ? {} : { immutable }),
     is: (value: unknown): value is T => of.is(value), encode: (value: T) => of.encode(value), decode: (bytes: Uint8Array, at: ContentOf) => of.decode(bytes, at),
   })
 }

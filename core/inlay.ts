@@ -259,7 +259,7 @@ class Inlay {
   }
 
   async verify(options: VerifyOptions = {}): Promise<Health> {
-    checkOptions(options, ['repair', 'deep', 'removeArtifacts', 'graceMs', 'signal', 'onProgress', 'wait'], 'verify()')
+    checkOptions(options, ['repair', 'retry', 'deep', 'removeArtifacts', 'graceMs', 'signal', 'onProgress', 'wait'], 'verify()')
     return this.core.call(options.signal, async (ctx) => {
       const components = await this.core.refresh(ctx)
       const health = await verify(this.core, components, options, ctx).catch(async (error: unknown) => {

@@ -26,6 +26,7 @@ export async function verify(core: Core, components: readonly Component[], optio
       repaired.pruned += await core.data.prune(generation.slot, 'all', ctx)
       const run = await core.listeners.run(listener, generation, ctx, { which: options.deep === true ? 'all' : 'stale', onRows: (r) => rate.report(r.done + r.same + r.skipped + r.failed, undefined, r.failed) })
       repaired.computed += run.done
+      if (options.retry === true && health.failed > 0) repaired.computed += (await core.listeners.run(listener, generation, ctx, { which: 'failed' })).done
     }
     if (health.index > 0) for (const [name, index] of core.indexes.entries()) if (index.listener === listener.name) await core.copies.drop(`${name}_${listener.serving.slot.id}`, ctx)
   }

@@ -10,6 +10,7 @@ import { z } from 'zod'
 import { arrayCodec, Audio, codec, listener, model, step, tensorCodec, UriContent, type InlayError, type Tensor } from '../index.ts'
 import { Image, pixels } from '../plugins/pillow-sharp/index.ts'
 import { backends, open } from './support/backends.ts'
+import { blackPng } from './support/black-png.ts'
 
 class Point {
   readonly x: number
@@ -115,12 +116,40 @@ describe.each(backends)('$name', (backend) => {
     expect(found.get('d')).toContain('"image"')
     expect(found.get('e')).toContain('allow')
     broken = false
-    expect(await mine.retry()).toEqual({ done: 1, failed: 2, pending: 0 })
+    expect(await db.verify({ repair: true })).toMatchObject({ failed: 3, repaired: { computed: 0 } })
+    expect(await db.verify({ repair: true, retry: true })).toMatchObject({ failed: 3, repaired: { computed: 1 } })
+    expect(await mine.retry()).toEqual({ done: 0, failed: 2, pending: 0 })
     const [a] = await docs.find({ _id: 'a' }).toArray(), lazy = a!.img as unknown as UriContent<Image>
     expect([lazy instanceof UriContent, lazy.uri]).toEqual([true, `${at}/a.png`])
     expect((await (await lazy.load()).pixels()).data[0]).toBe(50)
     expect((await docs.replace('a', { ...a!, _outputs: undefined } as never)).refused).toEqual([])
     expect((await docs.findOne({ _id: 'b' })) as unknown).toMatchObject({ other: { item: { codec: 'image' } } })
+  })
+
+  it('hostile content fails alone: a bomb, a huge length, a redirect inside, a name that means this machine; neighbours are stored', async (ctx) => {
+    const png = (await picture(50, 8).encode('png')).bytes, connections: string[] = []
+    const server = createServer((request, response) => {
+      connections.push(request.url!)
+      if (request.url === '/huge.png') response.writeHead(200, { 'content-length': 2 ** 30 }).end('x')
+      else if (request.url === '/inside.png') response.writeHead(302, { location: 'http://169.254.169.254/latest/' }).end()
+      else response.end(png)
+    }).listen(0, '127.0.0.1')
+    ctx.onTestFinished(() => { server.close() })
+    await new Promise((resolve) => { server.once('listening', resolve) })
+    const { port } = server.address() as AddressInfo, at = `http://images.example.com:${port}`
+    const resolve = async (host: string): Promise<readonly string[]> => [host === 'images.example.com' ? '127.0.0.1' : '127.0.0.9']
+    const db = await open(ctx, backend, { content: { allow: ['http:'], privateAddresses: ['127.0.0.1'], resolve } }), docs = db.collection<{ img: Image }>('docs', { codecs: { img: 'image' } })
+    const mine = await db.add(listener({ model: mean, on: 'docs', key: 'img' }))
+    const { ids, outputs } = await docs.insert([
+      { _id: 'good', img: `${at}/a.png` as never }, { _id: 'bomb', img: { _content: { bytes: new Uint8Array(blackPng(30_000, 30_000)), codec: 'image' } } as never }, { _id: 'huge', img: `${at}/huge.png` as never },
+      { _id: 'inside', img: `${at}/inside.png` as never }, { _id: 'named', img: `http://other.example.com:${port}/a.png` as never }, { _id: 'last', img: picture(3) },
+    ])
+    expect([ids.length, outputs]).toEqual([6, { done: 2, failed: 4, pending: 0 }])
+    const found = new Map((await all(mine.failures())).map(({ _id, error }) => [_id, error]))
+    expect([...found.keys()]).toEqual(['bomb', 'huge', 'inside', 'named'])
+    expect([found.get('bomb'), found.get('huge'), found.get('inside'), found.get('named')]).toEqual([expect.stringContaining('900,000,000 pixels'), expect.stringContaining('1073741824 bytes'), expect.stringContaining('169.254.169.254'), expect.stringContaining('127.0.0.9')])
+    expect(connections.toSorted()).toEqual(['/a.png', '/huge.png', '/inside.png'])
+    expect((await docs.find().toArray()).map((row) => [row._id, mine.of(row)]).filter(([, value]) => value !== undefined)).toEqual([['good', 50], ['last', 3]])
   })
 
   it('fetched bytes are kept as artifacts where that is asked for, and read from there', async (ctx) => {
