@@ -8,7 +8,7 @@ import { decode, hashOf, pick, sha256 } from './encoding.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
 import { evaluate, parseFilter, split, type Conjunct } from './match.ts'
 import { identityOf, missingSteps, predictChecked, runnable, shapeOf, type ModelParts, type Runnable, type StoredModel } from './model.ts'
-import { isOutage, outcomesOf, reconcile, type ReconcileOptions, type Run, type Work } from './reconcile.ts'
+import { halving, isOutage, outcomesOf, reconcile, type ReconcileOptions, type Run, type Work } from './reconcile.ts'
 import { byKeys } from './search.ts'
 import { isDoc, setOwn } from './value.ts'
 
@@ -250,7 +250,9 @@ export class Listeners {
       // Another process may know it: the rows wait, as they do for a function that is not here.
       if (unknown !== undefined) throw new InlayError('PLUGIN_NOT_FOUND', unknown.message, { details: unknown.details })
       const good = faults.flatMap((fault, i) => (fault === undefined ? [i] : []))
-      const results = good.length === 0 ? [] : await predictChecked(model, good.map((i) => input(rows[i]!, docs[i] as Doc, (upstreams?.[i] ?? rows[i]!.outputs) as Row['outputs'])), { refuses: data.capabilities.refuses, codecs: contents.codecs, many: spec.many === true, codec: kept }, ctx)
+      const inputs = good.map((i) => input(rows[i]!, docs[i] as Doc, (upstreams?.[i] ?? rows[i]!.outputs) as Row['outputs'])), taking = { refuses: data.capabilities.refuses, codecs: contents.codecs, many: spec.many === true, codec: kept }
+      // Halved here, so that nothing is fetched and decoded again for it.
+      const results = inputs.length === 0 ? [] : await halving(inputs, (part) => predictChecked(model, part, taking, ctx), ctx)
       const outputs = faults.map((fault): readonly Value[] | Error => fault ?? new Error('the model gave no output'))
       good.forEach((i, n) => { outputs[i] = results[n]! })
       const found = new Map<string, Uint8Array>(), stored = slot.shape.kind === 'json' ? outputs.map((o) => (o instanceof Error ? o : o.map((value) => externalise(value, found)))) : outputs

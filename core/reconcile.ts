@@ -82,7 +82,7 @@ export async function outcomesOf(work: Work, rows: readonly Row[], ctx: Ctx, { k
   const selected = await work.select(rows, ctx), looked = rows.map((row, i) => ({ row, hash: work.hash(row), selected: selected[i]! }))
   const current = ({ row, hash }: typeof looked[number]): boolean => row.mark?.hash === hash && row.mark.none === undefined && again !== 'all' && !(again === 'failed' && row.mark.error !== undefined)
   const fresh = looked.filter((l) => l.selected && !current(l) && !known?.has(l.hash))
-  const results = fresh.length === 0 ? [] : await halving(work, fresh.map((f) => f.row), ctx)
+  const results = fresh.length === 0 ? [] : await halving(fresh.map((f) => f.row), (rows) => work.predict(rows, ctx), ctx)
   const now = new Date().toISOString()
   const byKey = new Map(fresh.map((f, i) => [f.row.key, results[i]!]))
   return looked.map((l): Outcome => {
@@ -100,15 +100,15 @@ function storable(message: string): string {
   return message.slice(0, errorChars).replaceAll('\0', '\uFFFD').toWellFormed()
 }
 
-/** Runs the model; a batch that throws is halved until the bad row stands alone. */
-async function halving(work: Work, rows: readonly Row[], ctx: Ctx): Promise<readonly (readonly Value[] | Error)[]> {
+/** One result per item. A batch that throws is halved until the bad item stands alone. */
+export async function halving<T, R>(items: readonly T[], work: (items: readonly T[]) => Promise<readonly R[]>, ctx: Ctx): Promise<readonly (R | Error)[]> {
   try {
-    return await work.predict(rows, ctx)
+    return await work(items)
   } catch (error) {
     if (isOutage(error) || ctx.signal.aborted) throw error
-    if (rows.length === 1) return [error instanceof Error ? error : new Error(messageOf(error))]
-    const half = rows.length >> 1
-    return [...await halving(work, rows.slice(0, half), ctx), ...await halving(work, rows.slice(half), ctx)]
+    if (items.length === 1) return [error instanceof Error ? error : new Error(messageOf(error))]
+    const half = items.length >> 1
+    return [...await halving(items.slice(0, half), work, ctx), ...await halving(items.slice(half), work, ctx)]
   }
 }
 

@@ -15,12 +15,15 @@ import { artifacts } from './artifacts.ts'
 import { attached } from './attached.ts'
 import { big } from './big.ts'
 import { cancellation } from './cancellation.ts'
+import { chunks } from './chunks.ts'
 import { componentRules } from './components.ts'
 import { concurrency } from './concurrency.ts'
+import { contentRules } from './content.ts'
 import { randomSettles, randomWrites } from './differential.ts'
 import { engine } from './engine.ts'
 import { faults } from './faults.ts'
 import { lifecycle } from './lifecycle.ts'
+import { makers } from './makers.ts'
 import { noticing } from './notices.ts'
 import { networkOf } from './proxy.ts'
 import { queries } from './queries.ts'
@@ -37,9 +40,9 @@ export { networkOf, openProxy, type Proxy } from './proxy.ts'
 export { matrix, type BackendReport, type ConformanceReport, type Counts, type RuleMeta, type Verdict } from './report.ts'
 export { Subject, type Foreign, type ForeignRow, type Network, type Place, type Settings } from './subject.ts'
 
-export type Area = 'lifecycle' | 'values' | 'rows' | 'queries' | 'slots' | 'engine' | 'vectors' | 'artifacts' | 'aliasing' | 'concurrency' | 'cancellation' | 'attached' | 'notices' | 'components' | 'faults' | 'big'
+export type Area = 'lifecycle' | 'values' | 'rows' | 'queries' | 'slots' | 'engine' | 'vectors' | 'artifacts' | 'aliasing' | 'concurrency' | 'cancellation' | 'attached' | 'notices' | 'components' | 'content' | 'faults' | 'big'
 /** Every rule, by the part of the contract that it belongs to. */
-export const areas: Readonly<Record<Area, readonly Rule[]>> = { lifecycle, values, rows: [...rows, ...randomWrites], queries, slots: [...slots, ...randomSettles], engine, vectors, artifacts, aliasing, concurrency, cancellation, attached, notices: noticing, components: componentRules, faults, big }
+export const areas: Readonly<Record<Area, readonly Rule[]>> = { lifecycle, values, rows: [...rows, ...randomWrites], queries, slots: [...slots, ...makers, ...chunks, ...randomSettles], engine, vectors, artifacts, aliasing, concurrency, cancellation, attached, notices: noticing, components: componentRules, content: contentRules, faults, big }
 /** The ids of all rules. They are stable: a plugin's author may refer to them. */
 export const ruleIds: readonly string[] = Object.values(areas).flatMap((rules) => rules.map((rule) => rule.id))
 
