@@ -190,9 +190,9 @@ export interface IndexSpec<Q = unknown> extends Spec<IndexHandle<Q>> {
   readonly measure: Measure
 }
 
-/** Declares that the vectors of a listener can be searched. `compatible` names models that turn other kinds of example into such vectors; they compute nothing on inserts. */
+/** Declares that the vectors of a listener can be searched; with `flatten`, those of its lists one by one. `compatible` names models that turn other kinds of example into such vectors; they compute nothing on inserts. */
 export function vectorIndex<K extends string, I, Q extends object = object>(name: string, options: {
-  readonly indexing: ListenerHandle<Float32Array, K, I> | ListenerSpec<I, Float32Array, K>
+  readonly indexing: ListenerHandle<Float32Array, K, I> | ListenerSpec<I, Float32Array, K> | ListenerHandle<readonly Float32Array[], K, I> | ListenerSpec<I, readonly Float32Array[], K>
   readonly compatible?: { readonly [P in keyof Q]: ModelSpec<Q[P], Float32Array> }
   /** Default `cosine`. */
   readonly measure?: Measure

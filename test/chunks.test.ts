@@ -9,23 +9,23 @@ const split = model<string, readonly string[]>('split', { run: step('split@1', (
 const letters = (text: string): Float32Array => { const counts = new Float32Array(26); for (const c of text.toLowerCase()) if (c >= 'a' && c <= 'z') counts[c.charCodeAt(0) - 97]! += 1; return counts }
 const embed = model<string, Float32Array>('embed', { run: step('embed@1', (texts: readonly string[]) => { seen.push(...texts); return texts.map(letters) }), shape: [26] })
 const chunks = listener({ model: split, on: 'docs', key: 'text', flatten: true })
-const vectors = listener({ model: embed, on: 'docs', key: chunks as never, name: 'vec' })
-const index = vectorIndex('near', { indexing: vectors as never, compatible: { q: embed } })
+const vectors = listener({ model: embed, on: 'docs', key: chunks, name: 'vec' })
+const index = vectorIndex('near', { indexing: vectors, compatible: { q: embed } })
 
 describe.each(backends)('$name', (backend) => {
   it('a list is one output per element, which others listen to, are filtered and searched by', async (ctx) => {
     const db = await open(ctx, backend), docs = db.collection<{ text: string }>('docs')
     await docs.insert([{ _id: 'a', text: 'the lion sleeps. it is quiet' }, { _id: 'b', text: '' }])
-    const near = await db.add(index), parts = await db.load(chunks), vec = await db.load(vectors as never as typeof chunks)
+    const near = await db.add(index), parts = await db.load(chunks), vec = await db.load(vectors)
     const { outputs } = await docs.insert([{ _id: 'c', text: 'a bicycle. two lions here. end' }, { _id: 'd', text: 'boom' }])
     expect(outputs).toEqual({ done: 4, failed: 1, pending: 0 })
     expect((await docs.find().toArray()).map((row) => parts.of(row))).toEqual([['the lion sleeps', 'it is quiet'], [], ['a bicycle', 'two lions here', 'end'], undefined])
     const rows = await parts.chunks().toArray()
     expect(rows.map(({ _id, value, source, offset }) => [_id, value, source, offset])).toEqual([['a#0', 'the lion sleeps', 'a', 0], ['a#1', 'it is quiet', 'a', 1], ['c#0', 'a bicycle', 'c', 0], ['c#1', 'two lions here', 'c', 1], ['c#2', 'end', 'c', 2]])
-    expect((vec.of(rows[2]!) as unknown as Float32Array)[1]).toBe(1)
-    const hits = await parts.chunks().like({ q: 'lions' } as never, near, { n: 2 }).toArray()
+    expect(vec.of(rows[2]!)![1]).toBe(1)
+    const hits = await parts.chunks().like({ q: 'lions' }, near, { n: 2 }).toArray()
     expect(hits.map(({ _id, value, source }) => [_id, value, source])).toEqual([['c#1', 'two lions here', 'c'], ['a#0', 'the lion sleeps', 'a']])
-    expect((await parts.chunks({ source: 'a' }).like({ q: 'lions' } as never, near, { n: 5 }).toArray()).map((hit) => hit._id)).toEqual(['a#0', 'a#1'])
+    expect((await parts.chunks({ source: 'a' }).like({ q: 'lions' }, near, { n: 5 }).toArray()).map((hit) => hit._id)).toEqual(['a#0', 'a#1'])
     // A change computes what changed of the list, and what is gone goes with all that was made from it.
     seen.length = 0
     expect((await docs.update({ _id: 'c' }, { $set: { text: 'a bicycle. three tigers' } })).outputs).toEqual({ done: 2, failed: 0, pending: 0 })
@@ -39,7 +39,7 @@ describe.each(backends)('$name', (backend) => {
 
   it('a worker follows lists through to what is made from their elements', async (ctx) => {
     const db = await open(ctx, backend, { outputs: 'worker' }), docs = db.collection<{ text: string }>('docs')
-    await db.add(vectors as never)
+    await db.add(vectors)
     await docs.insert(Array.from({ length: 30 }, (_, i) => ({ _id: `k${i}`, text: `one ${i}. two ${i}` })))
     const parts = await db.load(chunks), stop = new AbortController(), working = db.work({ signal: stop.signal })
     const count = async (): Promise<number> => (await parts.chunks({ '_outputs.vec.embed': { $exists: true } }).toArray()).length
@@ -57,16 +57,16 @@ describe.each(backends)('$name', (backend) => {
     const db = await open(ctx, backend), docs = db.collection<{ text: string }>('docs')
     const windows = (version: number) => model<string, readonly Float32Array[]>('windows', { run: step(`windows@${version}`, (texts: readonly string[]) => texts.map((text) => text.split(version === 1 ? '. ' : ' ').map(letters))), shape: [26] })
     const listed = (version: number) => listener({ model: windows(version), on: 'docs', key: 'text', flatten: true })
-    const found = vectorIndex('windows', { indexing: listed(1) as never, compatible: { q: embed } })
+    const found = vectorIndex('windows', { indexing: listed(1), compatible: { q: embed } })
     await docs.insert([{ _id: 'a', text: 'lion. bicycle' }, { _id: 'b', text: 'tiger' }])
     const near = await db.add(found)
-    expect((await docs.find().like({ q: 'bicycles' } as never, near, { n: 2 }).toArray()).map((hit) => [hit._id, (hit as unknown as { offset: number }).offset])).toEqual([['a', 1], ['a', 0]])
+    expect((await docs.find().like({ q: 'bicycles' }, near, { n: 2 }).toArray()).map((hit) => [hit._id, (hit as unknown as { offset: number }).offset])).toEqual([['a', 1], ['a', 0]])
     await db.add(listed(2))
     await docs.insert({ _id: 'c', text: 'big bicycles here' })
-    expect((await docs.find().like({ q: 'bicycles' } as never, near, { n: 1 }).toArray()).map((hit) => [hit._id, (hit as unknown as { offset: number }).offset])).toEqual([['c', 1]])
+    expect((await docs.find().like({ q: 'bicycles' }, near, { n: 1 }).toArray()).map((hit) => [hit._id, (hit as unknown as { offset: number }).offset])).toEqual([['c', 1]])
     const plain = await db.add(listener({ model: model('len', { run: step('len@1', (texts: readonly string[]) => texts.map((t) => t.length)) }), on: 'docs', key: 'text' }))
     expect(() => plain.chunks()).toThrow('gives one output for each row')
-    await expect(db.add(listener({ model: embed, on: 'docs', key: ['text', listed(2) as never], name: 'two' }))).rejects.toThrow('Its elements are read one by one')
+    await expect(db.add(listener({ model: embed, on: 'docs', key: ['text', listed(2)], name: 'two' }))).rejects.toThrow('Its elements are read one by one')
     const nolist = await db.add(listener({ model: model('nolist', { run: step('nolist@1', (texts: readonly string[]) => texts.map((t) => t.length)) }), on: 'docs', key: 'text', flatten: true }))
     expect((await all(nolist.failures())).map(({ error }) => error)).toEqual(['the output is 13; with flatten a list is expected', 'the output is 5; with flatten a list is expected', 'the output is 17; with flatten a list is expected'])
   })
