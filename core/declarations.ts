@@ -5,7 +5,7 @@ import type { Wait } from './api.ts'
 import { once } from './chunks.ts'
 import type { CodecSpec } from './codec.ts'
 import { checkCollection } from './collection.ts'
-import type { ComponentVersion } from './components.ts'
+import type { Component, ComponentVersion } from './components.ts'
 import type { Ctx, Doc } from './contract.ts'
 import { encode, hashOf, sha256 } from './encoding.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
@@ -101,6 +101,7 @@ export class Declarations {
     await this.core.refresh(ctx)
     this.checkListener(spec.name, stored)
     const there = await this.core.components.get('listener', spec.name, ctx), hash = hashOf({ ...stored })
+    if (there !== undefined && this.#upgrading(there, hash)) return
     if (there !== undefined && !isRemoved(there) && there.versions.find((v) => v.version === (there.state as unknown as ListenerState).target)?.hash !== hash) {
       for (const l of this.withDownstream(spec.name)) await this.pin(l, ctx)
     }
@@ -121,6 +122,14 @@ export class Declarations {
       await this.core.refresh(ctx)
     }
     throw broken
+  }
+
+  /** While an upgrade stands, what was declared before it does not undo it: a process that starts with it goes on with the upgrade. */
+  #upgrading({ name, versions, state }: Component, hash: string): boolean {
+    const { hold, serving, previous, target } = state as unknown as ListenerState, before = hold === true ? serving : previous
+    if (before == null || versions.find((v) => v.version === before.version)?.hash !== hash) return false
+    this.core.log.warn?.(`The listener ${quote(name)} is declared in version ${before.version}, and is being upgraded to version ${target}, which stays. Call drop() of the upgrade and declare the new model, or rollback().`)
+    return true
   }
 
   /** Same name, other selection; or a path that is taken. */

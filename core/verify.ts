@@ -6,7 +6,7 @@ import { keptCollection } from './contents.ts'
 import type { Core } from './core.ts'
 import type { Ctx, Datalayer, Row, Slot } from './contract.ts'
 import { sha256 } from './encoding.ts'
-import type { Listener } from './listeners.ts'
+import { kept, type Listener } from './listeners.ts'
 import type { StoredModel } from './model.ts'
 import { Rate } from './rate.ts'
 
@@ -91,9 +91,10 @@ async function checkCopies(core: Core, listener: Listener, ctx: Ctx): Promise<nu
 /** Artifacts that rows and models refer to and that are gone, and those that nothing refers to. */
 async function checkArtifacts({ data, artifacts, listeners }: Core, components: readonly Component[], options: VerifyOptions, ctx: Ctx): Promise<{ readonly missing: number; readonly unreferenced: number; readonly removable: readonly string[] }> {
   const referenced = new Set(components.filter((c) => c.kind === 'model').flatMap((c) => c.versions.flatMap((v) => (v.spec as unknown as StoredModel).artifact ?? [])))
-  for (const { name } of await data.list(ctx)) {
+  const generations = listeners.all().flatMap(kept), lists = generations.filter(({ slot, broken }) => slot.many && broken === undefined).map(({ slot }) => slot.id)
+  for (const name of [...(await data.list(ctx)).map((c) => c.name), ...new Set(lists)]) {
     if (name.startsWith('_') && name !== keptCollection) continue
-    const slots = [...new Set(listeners.of(name).flatMap((l) => [l.serving, l.target]).flatMap((g) => (g.broken === undefined && g.slot.shape.kind === 'json' ? [g.slot.id] : [])))]
+    const slots = [...new Set(generations.flatMap(({ slot, broken }) => (broken === undefined && slot.collection === name && slot.shape.kind === 'json' ? [slot.id] : [])))]
     for await (const rows of data.find({ from: name, slots }, ctx)) {
       for (const { doc, outputs = {} } of rows) {
         if (name === keptCollection) referenced.add(doc['artifact'] as string)
@@ -101,7 +102,8 @@ async function checkArtifacts({ data, artifacts, listeners }: Core, components: 
       }
     }
   }
-  const there = new Set<string>(), removable: string[] = []
+  // Outputs that cannot be read may refer to anything.
+  const there = new Set<string>(), removable: string[] = [], whole = generations.every(({ broken }) => broken === undefined)
   let unreferenced = 0
   for await (const page of artifacts.list(ctx)) {
     for (const { id, ageMs } of page) {
@@ -109,7 +111,7 @@ async function checkArtifacts({ data, artifacts, listeners }: Core, components: 
       if (referenced.has(id)) continue
       unreferenced++
       // Content is written before its row: what is young may have its row on the way.
-      if (ageMs >= (options.graceMs ?? hourMs)) removable.push(id)
+      if (ageMs >= (options.graceMs ?? hourMs) && whole) removable.push(id)
     }
   }
   const gone = [...referenced].filter((id) => !there.has(id)).length

@@ -18,7 +18,7 @@ conformance({ ...memory, name: 'bare', connect: async (...args) => { const { ser
 conformance(around('full', { vectors: () => ({}) }), { uri: 'memory:full', name: 'a plugin that can do everything', cases: 60, seed: 2 })
 
 conformance(searching('searching'), { uri: 'memory:searching', name: 'a plugin that searches outputs where they lie', areas: ['vectors', 'aliasing'] })
-conformance(attaching('attaching'), { uri: 'memory:attaching', name: 'a plugin that attaches tables of others', areas: ['lifecycle', 'attached', 'notices'], foreign: foreignOf })
+conformance(attaching('attaching'), { uri: 'memory:attaching', name: 'a plugin that attaches tables of others', areas: ['lifecycle', 'attached', 'notices', 'content'], foreign: foreignOf })
 conformance(attaching('stamping', { foreign: false }), { uri: 'memory:stamping', name: "a plugin that gives revs to others' writes by watch", areas: ['attached', 'notices'], foreign: foreignOf })
 const server = await remoteServer()
 afterAll(() => server.close())

@@ -67,6 +67,9 @@ describe.each(backends)('$name', (backend) => {
     const resumed = await a.upgrade(reversed)
     expect([resumed.version, await resumed.progress()]).toEqual([up.version, { done: 1, total: 1, failed: 0, perSecond: 0 }])
     await expect(up.drop()).rejects.toThrow('see the old outputs still')
+    // A process that starts with the old declaration does not undo it.
+    await db.add(first)
+    expect(await up.progress()).toMatchObject({ done: 1, total: 1 })
     await up.rollback()
     expect([a.of((await docs.findOne())!), (await db.show('listener')).map((l) => l.state)]).toEqual(['ABC', ['ready']])
     await expect(a.upgrade(upper(1))).rejects.toThrow('exactly this version')

@@ -79,7 +79,7 @@ function layer(shared: Shared, foreign: boolean, faults: Faults): Datalayer {
   const { inner, attached, slots } = shared
   const kindOf = (from: string): string | undefined => (faults.textOrder === true ? undefined : attached.get(from)?.table.kind ?? (slots.has(from) ? kindOf(slots.get(from)!.collection) : undefined))
   const keysIn = (from: string, keys: readonly Key[]): Key[] => keys.flatMap((key) => inward(kindOf(from), key) ?? [])
-  const filter = (from: string, f: Filter): Filter => (f.kind === 'and' || f.kind === 'or' ? { ...f, of: f.of.map((g) => filter(from, g)) } : f.kind === 'not' ? { ...f, of: filter(from, f.of) } : f.kind === 'keys' ? { ...f, keys: keysIn(from, f.keys) } : f)
+  const filter = (from: string, f: Filter): Filter => (f.kind === 'and' || f.kind === 'or' ? { ...f, of: f.of.map((g) => filter(from, g)) } : f.kind === 'not' ? { ...f, of: filter(from, f.of) } : f.kind === 'keys' ? { ...f, keys: keysIn(from, f.keys) } : f.kind === 'in' && slots.has(from) && f.path.at[0] === 'source' ? { ...f, values: keysIn(from, f.values as readonly Key[]) } : f)
   const asked = (q: Query): Query => ({ ...q, ...(q.where === undefined ? {} : { where: filter(q.from, q.where) }), ...(q.after === undefined ? {} : { after: inward(kindOf(q.from), q.after) ?? q.after }) })
   const slotIn = (slot: Slot): Slot => (slot.where === undefined ? slot : { ...slot, where: filter(slot.collection, slot.where) })
   const out = (from: string, row: Row): Row => {

@@ -164,4 +164,5 @@ export const killers: Readonly<Record<string, readonly string[]>> = {
   'list forgets one': ['artifacts.hold.1-byte', 'artifacts.hold.256-kb'],
   'versions lose their hash': ['components.api.versions'],
   'one row too many is missing': ['components.api.plan'],
+  'chunks of a removed row stay': ['content.lists.attached'],
 }

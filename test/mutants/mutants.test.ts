@@ -2,7 +2,10 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { ruleIds } from '../conformance/index.ts'
 import { attachedMutants } from './attached.ts'
+import { contentMutants } from './content.ts'
+import { elements } from './elements.ts'
 import { killers } from './killers.ts'
+import { makers } from './makers.ts'
 import type { Mutant } from './mutant.ts'
 import { littleMutants } from './others.ts'
 import { parts } from './parts.ts'
@@ -13,7 +16,7 @@ import { end, noticed, ruleOf } from './run.ts'
 import { slots } from './slots.ts'
 import { values } from './values.ts'
 
-const mutants: readonly Mutant[] = [...values, ...rows, ...queries, ...slots, ...parts, ...rest, ...attachedMutants, ...littleMutants]
+const mutants: readonly Mutant[] = [...values, ...rows, ...queries, ...slots, ...makers, ...elements, ...parts, ...rest, ...contentMutants, ...attachedMutants, ...littleMutants]
 /** Rules that no fault of a plugin can break here, and why. A whole area by its name. */
 const excused: Readonly<Record<string, string>> = {
   'lifecycle.name.too-long': 'core refuses the name before the plugin is asked', 'lifecycle.api.closed': 'core answers it', 'values.api.refused': 'core refuses the values before the plugin is asked', 'queries.api.explain': 'core says it, from the capabilities',

@@ -32,6 +32,7 @@ export const littleMutants: readonly Mutant[] = [
   near('hits have no outputs', 'vectors.slot.rows', (hits) => hits.map((hit) => ({ ...hit, row: { ...hit.row!, outputs: {} } }))),
   near('hits have the rev of their output', 'vectors.slot.rows', (hits) => hits.map((hit) => ({ ...hit, row: { ...hit.row!, rev: sha256(hit.key) } }))),
   near('of several vectors of a row the nearest counts', 'vectors.slot.offsets', (hits) => hits.filter((hit, i) => hits.findIndex((other) => other.key === hit.key) === i)),
+  near('hits of elements are those of their lists', 'slots.elements.vectors', (hits) => hits.map((hit) => ({ ...hit, key: hit.key.split('#')[0]! }))),
   near('outputs of changed rows are not found', 'vectors.slot.stale', (hits) => hits.filter((hit) => hit.row!.doc['changed'] !== true)),
   near('an approximate search gives half of what was asked', 'vectors.approximate.k', (hits, { exact }) => (exact ? hits : hits.slice(0, hits.length >> 1))),
   near('an approximate search gives estimates of distances', 'vectors.approximate.k', (hits, { exact }) => (exact ? hits : hits.map((hit) => ({ ...hit, distance: Math.round(hit.distance * 50) / 50 })))),
