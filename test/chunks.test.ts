@@ -37,6 +37,19 @@ describe.each(backends)('$name', (backend) => {
     expect((await vec.lineage('c#1'))!.upstream[0]).toMatchObject({ row: { _id: 'c', current: true }, model: { name: 'split' } })
   })
 
+  it('large outputs, of lists and of what is made from them, lie in artifacts that verify spares', async (ctx) => {
+    const db = await open(ctx, backend), docs = db.collection<{ text: string }>('docs')
+    const wide = (n: number) => model<string, readonly Uint8Array[]>(`wide${n}`, { run: step(`wide${n}@1`, (texts: readonly string[]) => texts.map((text) => [new Uint8Array(20_000).fill(text.length), new Uint8Array(20_000).fill(text.length + 1)])) })
+    const lists = listener({ model: wide(1), on: 'docs', key: 'text', flatten: true }), again = listener({ model: model<Uint8Array, Uint8Array>('plus', { run: step('plus@1', (all: readonly Uint8Array[]) => all.map((bytes) => bytes.map((b) => b + 100))) }), on: 'docs', key: lists, name: 'plus' })
+    const derived = await db.add(again), list = await db.load(lists)
+    await docs.insert([{ _id: 'a', text: 'abc' }])
+    expect(await db.verify({ repair: true, removeArtifacts: true, graceMs: 0 })).toMatchObject({ ok: true, artifacts: { missing: 0, unreferenced: 0 }, repaired: { artifacts: 0 } })
+    const rows = await list.chunks().toArray()
+    expect(rows.map((row) => [(row.value as Uint8Array)[19_999], (derived.of(row) as Uint8Array)[0]])).toEqual([[3, 103], [4, 104]])
+    await docs.delete({}, { all: true })
+    expect((await db.verify()).artifacts).toEqual({ missing: 0, unreferenced: 4 })
+  })
+
   it('a worker follows lists through to what is made from their elements', async (ctx) => {
     const db = await open(ctx, backend, { outputs: 'worker' }), docs = db.collection<{ text: string }>('docs')
     await db.add(vectors)
