@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus, totalmem } from 'node:os'
 import { startMongodb } from '../test/support/mongodb-server.ts'
 import { startPostgres } from '../test/support/postgres-server.ts'
+import { sharedData } from '../test/support/shared-data.ts'
 
 const quick = process.argv.includes('--quick')
 const cases: readonly (readonly string[])[] = [
@@ -25,13 +26,20 @@ const cases: readonly (readonly string[])[] = [
   ['follow.ts', 'postgres', quick ? '20' : '200'],
   ['follow.ts', 'mongodb', quick ? '20' : '200'],
   ['search.ts', quick ? '5000' : '50000'],
+  // These need the shared data beside the checkout.
+  ...(sharedData('mnist') === undefined ? [] : [
+    ['pipeline.ts', quick ? '200' : '1000', quick ? '1' : '5'],
+    ['pictures.ts', 'tiny', quick ? '1' : '5'],
+    ['pictures.ts', 'mnist', quick ? '1' : '5'],
+    ['predecessor.ts', 'mongodb', quick ? '1000' : '10000'],
+  ]),
 ]
 const server = process.env['INLAY_TEST_POSTGRES_URL'] === undefined ? await startPostgres() : undefined, mongodb = process.env['INLAY_TEST_MONGODB_URL'] === undefined ? await startMongodb() : undefined
 const urls = { postgres: process.env['INLAY_TEST_POSTGRES_URL'] ?? server!.url, mongodb: process.env['INLAY_TEST_MONGODB_URL'] ?? mongodb!.url }
 const results: Record<string, unknown>[] = []
 try {
   for (const [file, ...given] of cases) {
-    const args = file === 'stale.ts' || file === 'follow.ts' ? given.map((arg) => urls[arg as keyof typeof urls] ?? arg) : given
+    const args = ['stale.ts', 'follow.ts', 'predecessor.ts'].includes(file!) ? given.map((arg) => urls[arg as keyof typeof urls] ?? arg) : given
     const out = execFileSync(process.execPath, [new URL(file!, import.meta.url).pathname, ...args], { encoding: 'utf8', env: { ...process.env, INLAY_TEST_POSTGRES_URL: urls.postgres }, stdio: ['ignore', 'pipe', 'inherit'] })
     const result = JSON.parse(out.trim().split('\n').at(-1)!) as Record<string, unknown>
     results.push(result)
