@@ -25,6 +25,13 @@ export function codec<T>(of: Codec<T>): CodecSpec<T> {
   })
 }
 
+/** Stored content in the place of a value: the bytes of a codec, or the URI behind which they lie. Typed as the value that it stands for, so that it may be inserted in its place. */
+export function content<T>(of: { readonly codec: string; readonly bytes: Uint8Array } | { readonly codec: string; readonly uri: string }): T {
+  const value = { [contentKey]: { ...of } }
+  if (contentOf(value as unknown as Value) === undefined || typeof of.codec !== 'string') throw new InlayError('INVALID_ARGUMENT', `content() is given ${quote(of)}; { bytes, codec } or { uri, codec } is expected.`)
+  return value as T
+}
+
 /** Values that bear this property say which codec takes them. */
 export const codecKey: unique symbol = Symbol.for('inlay.codec') as never
 

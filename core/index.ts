@@ -3,7 +3,7 @@ export type {
   Cancel, Changed, Chunk, Collection, CollectionOptions, Config, Failure, Find, Fold, Health, Hit, IndexHandle, Inlay, ListenerHandle, ListenerHealth, ListenOptions, Log, ModelHandle, New, Operators, Plan, PlanStep,
   Comparison, Lineage, Progress, Refused, Row, ShownCollection, ShownListener, Test, TypeName, Update, Upgrade, VerifyOptions, Wait, Where, WorkOptions, WorkStatus,
 } from './api.ts'
-export { codec, UriContent, type CodecSpec, type Declared } from './codec.ts'
+export { codec, content, UriContent, type CodecSpec, type Declared } from './codec.ts'
 export { arrayCodec, Audio, tensorCodec, Video, type ArrayOf, type ArrayType, type TensorOptions } from './codecs/index.ts'
 export type { Shown } from './components.ts'
 export { defineConfig } from './config.ts'

@@ -221,7 +221,7 @@ export class Listeners {
       this.#opened.set(slot.id, filters)
     }
     const missing = stored === undefined ? [] : missingSteps(stored, functions)
-    const reason = stored === undefined ? `its model ${quote(spec.model)} is gone` : missing.length > 0 ? `the step ${missing.join(' and ')} is not loaded in this process: add the model's spec, or name it in "components" of the config` : undefined
+    const reason = stored === undefined ? `its model ${quote(spec.model)} is gone` : missing.length > 0 ? `the ${missing.length === 1 ? 'step' : 'steps'} ${missing.join(' and ')} ${missing.length === 1 ? 'is' : 'are'} not loaded in this process: add the model's spec, or name it in "components" of the config` : undefined
     if (reason === undefined) return { version, slot, filters, work: this.#work(slot, spec, chunks, residual, this.model(spec.model, stored!), stored!.codec) }
     return { version, slot, filters, reason }
   }

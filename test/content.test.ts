@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { arrayCodec, Audio, codec, listener, model, step, tensorCodec, UriContent, type InlayError, type Tensor } from '../index.ts'
+import { arrayCodec, Audio, codec, content, listener, model, step, tensorCodec, UriContent, type InlayError, type Tensor } from '../index.ts'
 import { Image, pixels } from '../plugins/pillow-sharp/index.ts'
 import { backends, open } from './support/backends.ts'
 import { blackPng } from './support/black-png.ts'
@@ -107,7 +107,7 @@ describe.each(backends)('$name', (backend) => {
     const mine = await db.add(listener({ model: mean, on: 'docs', key: 'img' }))
     const { outputs, refused } = await docs.insert([
       { _id: 'a', img: `${at}/a.png` as never }, { _id: 'b', img: pathToFileURL(join(folder, 'a.png')).href as never, other: { item: pathToFileURL(join(folder, 'a.png')).href } } as never, { _id: 'c', img: `${at}/late.png` as never },
-      { _id: 'd', img: `${at}/page.png` as never }, { _id: 'e', img: 'file:///etc/passwd' as never }, { _id: 'f', img: picture(3) }, { _id: 'g', img: { _content: { uri: `${at}/b.png`, codec: 'image' } } as never },
+      { _id: 'd', img: `${at}/page.png` as never }, { _id: 'e', img: 'file:///etc/passwd' as never }, { _id: 'f', img: picture(3) }, { _id: 'g', img: content<Image>({ uri: `${at}/b.png`, codec: 'image' }) },
     ])
     expect([refused, outputs]).toEqual([[], { done: 4, failed: 3, pending: 0 }])
     const found = new Map((await all(mine.failures())).map(({ _id, error }) => [_id, error]))
