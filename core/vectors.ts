@@ -24,15 +24,12 @@ export function nearer(a: Hit, b: Hit): number {
 
 /** Vectors of one index, dense in memory: row i is of `keys[i]` and `offsets[i]`. */
 class Matrix {
-  readonly of: VectorIndex
   readonly #places = new Map<Key, Map<number, number>>()
   readonly #keys: Key[] = []
   readonly #offsets: number[] = []
   /** Lengths of the vectors. */
   readonly #norms: number[] = []
   #rows: Rows | undefined
-
-  constructor(of: VectorIndex) { this.of = of }
 
   put(key: Key, offset: number, vector: Float32Array): void {
     const rows = this.#rows ??= new Rows(vector.length), places = this.#places.get(key) ?? new Map<number, number>(), there = places.get(offset), norm = lengthOf(vector)
@@ -68,8 +65,8 @@ class Matrix {
   }
 
   /** Exact: whatever may be among the k nearest by the error of float32 sums is measured again in double precision. */
-  search(query: Float32Array, { k, within }: Search): readonly Hit[] {
-    const rows = this.#rows, { measure } = this.of
+  search(measure: Measure, query: Float32Array, { k, within }: Search): readonly Hit[] {
+    const rows = this.#rows
     if (k < 1 || rows === undefined || rows.size === 0) return []
     const chosen = within === undefined ? undefined : [...new Set(within)].flatMap((key) => [...this.#places.get(key)?.values() ?? []])
     const dots = chosen === undefined ? rows.dots(query) : rows.some(query, chosen), length = lengthOf(query), count = dots.length
@@ -142,7 +139,7 @@ export function memoryVectors(): VectorSearch {
   return {
     capabilities: { place: 'copy', measures: ['cosine', 'dot', 'l2'], dims: 65_536, within: 20_000, approximate: false, notes: ['Vectors are kept in this process and searched one by one.'] },
     async create(index) {
-      if (!indexes.has(index.id)) indexes.set(index.id, new Matrix(index))
+      if (!indexes.has(index.id)) indexes.set(index.id, new Matrix())
       return { epoch }
     },
     async drop(id) { indexes.delete(id) },
@@ -154,7 +151,7 @@ export function memoryVectors(): VectorSearch {
       const matrix = get(id)
       for (const key of keys) matrix.remove(key)
     },
-    search: async (index, search) => search.vectors.map((vector) => get(index.id).search(vector, search)),
+    search: async (index, search) => search.vectors.map((vector) => get(index.id).search(index.measure, vector, search)),
     async settled() {},
   }
 }

@@ -92,10 +92,12 @@ async function checkCopies(core: Core, listener: Listener, ctx: Ctx): Promise<nu
 async function checkArtifacts({ data, artifacts, listeners }: Core, components: readonly Component[], options: VerifyOptions, ctx: Ctx): Promise<{ readonly missing: number; readonly unreferenced: number; readonly removable: readonly string[] }> {
   const referenced = new Set(components.filter((c) => c.kind === 'model').flatMap((c) => c.versions.flatMap((v) => (v.spec as unknown as StoredModel).artifact ?? [])))
   const generations = listeners.all().flatMap(kept), lists = generations.filter(({ slot, broken }) => slot.many && broken === undefined).map(({ slot }) => slot.id)
-  for (const name of [...(await data.list(ctx)).map((c) => c.name), ...new Set(lists)]) {
+  for (const { name, attached } of [...await data.list(ctx), ...[...new Set(lists)].map((list) => ({ name: list, attached: false }))]) {
     if (name.startsWith('_') && name !== keptCollection) continue
     const slots = [...new Set(generations.flatMap(({ slot, broken }) => (broken === undefined && slot.collection === name && slot.shape.kind === 'json' ? [slot.id] : [])))]
-    for await (const rows of data.find({ from: name, slots }, ctx)) {
+    // Of what is attached only outputs are kept apart from their rows.
+    if (attached !== false && slots.length === 0) continue
+    for await (const rows of data.find({ from: name, slots, ...(attached === false ? {} : { fields: [] }) }, ctx)) {
       for (const { doc, outputs = {} } of rows) {
         if (name === keptCollection) referenced.add(doc['artifact'] as string)
         for (const id of [...artifactsOf(doc), ...Object.values(outputs).flatMap((values) => values.flatMap(artifactsOf))]) referenced.add(id)
