@@ -75,9 +75,18 @@ export function externalise<V extends Value>(doc: V, found: Map<string, Uint8Arr
   }) as V
 }
 
+/** Whether anything in a value may be content: most documents have none, and this is cheap. */
+export function hasContent(value: Value): boolean {
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || value instanceof Date) return false
+  if (Array.isArray(value)) return value.some(hasContent)
+  for (const name in value as Doc) if (name === contentKey || hasContent((value as Doc)[name]!)) return true
+  return false
+}
+
 /** The contents of a value with the paths of their fields, in the order in which `replace` meets them. */
 export function contentsOf(value: Value): readonly (Content & { readonly path: string })[] {
   const found: (Content & { readonly path: string })[] = []
+  if (!hasContent(value)) return found
   replace(value, '', (part, path) => {
     const content = contentOf(part)
     if (content !== undefined) found.push({ ...content, path })
