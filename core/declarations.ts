@@ -144,7 +144,8 @@ export class Declarations {
       if (upstream === undefined) throw new InlayError('NOT_FOUND', `The listener ${quote(name)} reads the outputs of ${quote(up)}, which does not exist. Add that one first.`)
       if (upstream.spec.collection !== stored.collection) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(name)} on ${quote(stored.collection)} cannot read the outputs of ${quote(up)}, which lies on ${quote(upstream.spec.collection)}.`)
     }
-    const lists = upstreamOf(stored).find((up) => listeners.get(up)!.spec.many === true)
+    const lists = upstreamOf(stored).find((up) => listeners.get(up)!.spec.many === true), sources = new Set(upstreamOf(stored).map((up) => listeners.get(up)!.target.slot.collection))
+    if (lists === undefined && sources.size > 1) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(name)} reads outputs of ${upstreamOf(stored).map(quote).join(' and ')}, of which some lie on rows of ${quote(stored.collection)} and others on elements of lists. Read one kind.`)
     if (lists !== undefined && Array.isArray(stored.key)) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(name)} reads several keys, and ${quote(lists)} among them, which gives a list for each row (flatten). Its elements are read one by one: give it as the only key.`)
     const taken = listeners.all().find((l) => l.name !== name && l.spec.collection === stored.collection && l.spec.label === stored.label && l.spec.model === stored.model)
     if (taken !== undefined) throw new InlayError('CONFLICT', `The outputs "_outputs.${stored.label}.${stored.model}" of ${quote(stored.collection)} are those of the listener ${quote(taken.name)}. Give this one another name.`)
@@ -170,9 +171,9 @@ export class Declarations {
 
   /** Notes which outputs are read now, so that they serve until new ones are complete. */
   async pin(l: Listener, ctx: Ctx): Promise<void> {
-    const { id, upstream } = l.serving.slot
+    const { id, upstream, collection: source } = l.serving.slot
     await this.core.components.change('listener', l.name, ctx, (c) => ((c!.state as unknown as ListenerState).serving === null
-      ? { versions: c!.versions, state: { ...c!.state, serving: { slot: id, version: l.serving.version, upstream } } } : undefined))
+      ? { versions: c!.versions, state: { ...c!.state, serving: { slot: id, version: l.serving.version, upstream, ...(source === l.spec.collection ? {} : { source }) } } } : undefined))
   }
 
   /** Computes what a listener and those after it lack, then lets the new outputs serve and drops the old. */

@@ -147,7 +147,8 @@ class Inlay {
       refresh: (options: Wait = {}) => core.call(options.signal, async (ctx) => {
         const current = find(), rate = new Rate(options.onProgress)
         const run = await core.listeners.run(current, current.target, ctx, { which: 'all', anew: true, onRows: (r) => rate.report(r.done + r.failed, undefined, r.failed) })
-        for (const l of this.declarations.withDownstream(name)) if (l.name !== name) await core.listeners.run(l, l.target, ctx)
+        // The digest of what the model read is what it was, and tells nobody downstream that the output is another.
+        for (const l of this.declarations.withDownstream(name)) if (l.name !== name) await core.listeners.run(l, l.target, ctx, { which: 'all', anew: true })
         return { done: run.done + run.same, failed: run.failed, pending: run.pending }
       }),
       chunks: (where) => {

@@ -32,10 +32,12 @@ export interface StoredListener {
   readonly codecs?: Readonly<Record<string, string>>
 }
 export type StoredKey = { readonly field: string } | { readonly listener: string }
+/** A generation that is kept beside the target. `source` is what its slot lies on, where that is not the listener's collection. */
+export type Served = { readonly slot: string; readonly version: number; readonly upstream: readonly string[]; readonly source?: string }
 /** Where a listener stands: which outputs are read, and which version they shall become. */
 export interface ListenerState {
   readonly target: number
-  readonly serving: { readonly slot: string; readonly version: number; readonly upstream: readonly string[] } | null
+  readonly serving: Served | null
   readonly active: boolean
   /** Slots that are not read any more and wait to be dropped. */
   readonly obsolete: readonly string[]
@@ -43,7 +45,7 @@ export interface ListenerState {
   /** New outputs do not serve by themselves when they are complete: `Upgrade.switch` says when. */
   readonly hold?: true
   /** Outputs that served before, kept up to date for `Upgrade.rollback`. */
-  readonly previous?: { readonly slot: string; readonly version: number; readonly upstream: readonly string[] }
+  readonly previous?: Served
   /** It is being removed: nobody reads or computes its outputs. */
   readonly removed?: true
 }
@@ -53,10 +55,10 @@ interface Place {
   readonly name: string
   readonly spec: StoredListener
   readonly version: number
+  /** Slots that it reads beside the rows, and what it reads rows of: its collection, or the lists of a slot. */
   readonly upstream: readonly string[]
+  readonly source: string
   readonly id: string | undefined
-  /** It reads elements of the lists of another listener. */
-  readonly chunks: boolean
 }
 
 /** One generation of outputs: of one identity of the model, over one generation of its upstream. */
@@ -89,7 +91,7 @@ interface Settled { readonly hash: string; readonly values: readonly Value[] }
 /** How a row that was just inserted stands with a slot: `none` is not selected, `late` was refused because others wrote the row. */
 type Standing = Settled | 'failed' | 'pending' | 'none' | 'late'
 
-export function slotId(collection: string, listener: string, identity: string): string {
+function slotId(collection: string, listener: string, identity: string): string {
   return `s_${sha256(JSON.stringify([collection, listener, identity])).slice(0, 24)}`
 }
 
@@ -180,16 +182,15 @@ export class Listeners {
 
   async #build(component: Component, models: ReadonlyMap<string, Component>, built: ReadonlyMap<string, Listener>, ctx: Ctx): Promise<Listener> {
     const state = component.state as unknown as ListenerState, spec = specOf(component), upstream = upstreamOf(spec)
-    const targetUpstream = upstream.map((name) => built.get(name)!.target.slot.id), chunks = upstream.some((name) => built.get(name)!.spec.many === true)
     const specAt = (version: number): StoredListener => component.versions.find((v) => v.version === version)!.spec as unknown as StoredListener
-    const generation = (version: number, upstreamSlots: readonly string[], id?: string): Promise<Generation> =>
-      this.#generation({ name: component.name, spec: { ...specAt(version), ...(chunks ? { collection: upstreamSlots[0]! } : {}) }, version, upstream: upstreamSlots, id, chunks }, models.get(spec.model), ctx)
-    const target = await generation(state.target, targetUpstream)
+    const generation = (version: number, at: { readonly upstream: readonly string[]; readonly source?: string }, id?: string): Promise<Generation> =>
+      this.#generation({ name: component.name, spec: specAt(version), version, upstream: at.upstream, source: at.source ?? spec.collection, id }, models.get(spec.model), ctx)
+    const target = await generation(state.target, standOn(spec, (name) => built.get(name)!.target.slot))
     const { serving, previous } = state
     return {
       name: component.name, spec, state, upstream, target,
-      serving: serving === null || serving.slot === target.slot.id ? target : await generation(serving.version, serving.upstream, serving.slot),
-      previous: previous === undefined || previous.slot === target.slot.id ? undefined : await generation(previous.version, previous.upstream, previous.slot),
+      serving: serving === null || serving.slot === target.slot.id ? target : await generation(serving.version, serving, serving.slot),
+      previous: previous === undefined || previous.slot === target.slot.id ? undefined : await generation(previous.version, previous, previous.slot),
       model: this.#modelOf(spec, specAt(serving?.version ?? state.target).identity, models.get(spec.model)),
     }
   }
@@ -199,14 +200,14 @@ export class Listeners {
     return stored === undefined || missingSteps(stored, this.#parts.functions).length > 0 ? undefined : this.model(spec.model, stored)
   }
 
-  async #generation({ name, spec, version, upstream, id, chunks }: Place, component: Component | undefined, ctx: Ctx): Promise<Generation> {
-    const { data, functions } = this.#parts, { identity } = spec
+  async #generation({ name, spec, version, upstream, source, id }: Place, component: Component | undefined, ctx: Ctx): Promise<Generation> {
+    const { data, functions } = this.#parts, { identity } = spec, chunks = source !== spec.collection
     const stored = component?.versions.find((v) => v.hash === identity)?.spec as unknown as StoredModel | undefined
     const conjuncts = spec.where === null ? [] : parseFilter(decode(spec.where)), attached = this.#parts.collections.attached(spec.collection)
     const { where, residual } = split(attached ? withoutFold(conjuncts) : conjuncts, chunks ? { ...data.capabilities, filters: ['keys'] } : data.capabilities, () => false)
-    const fields = chunks ? ['value', ...new Set(residual.flatMap((c) => c.reads).filter((f) => f === 'source' || f === 'offset'))] : fieldsOf(spec, residual)?.filter((f) => !(attached && f === '_fold'))
+    const fields = chunks ? ['value', 'source', 'offset'] : fieldsOf(spec, residual)?.filter((f) => !(attached && f === '_fold'))
     const slot: Slot = {
-      id: id ?? slotOf(name, spec, upstream), collection: spec.collection, upstream: chunks ? [] : upstream, many: spec.many === true, label: `${spec.label}.${spec.model}`,
+      id: id ?? slotOf(name, spec, upstream, source), collection: source, upstream, many: spec.many === true, label: `${spec.label}.${spec.model}`,
       shape: stored === undefined ? { kind: 'json' } : shapeOf(stored), ...(where === undefined ? {} : { where }), ...(fields === undefined ? {} : { fields }),
     }
     let filters = this.#opened.get(slot.id)
@@ -222,16 +223,17 @@ export class Listeners {
     }
     const missing = stored === undefined ? [] : missingSteps(stored, functions)
     const reason = stored === undefined ? `its model ${quote(spec.model)} is gone` : missing.length > 0 ? `the ${missing.length === 1 ? 'step' : 'steps'} ${missing.join(' and ')} ${missing.length === 1 ? 'is' : 'are'} not loaded in this process: add the model's spec, or name it in "components" of the config` : undefined
-    if (reason === undefined) return { version, slot, filters, work: this.#work(slot, spec, chunks, residual, this.model(spec.model, stored!), stored!.codec) }
+    if (reason === undefined) return { version, slot, filters, work: this.#work(slot, spec, residual, this.model(spec.model, stored!), stored!.codec) }
     return { version, slot, filters, reason }
   }
 
-  #work(slot: Slot, spec: StoredListener, chunks: boolean, residual: readonly Conjunct[], model: Model, kept: string | undefined): Work {
+  #work(slot: Slot, spec: StoredListener, residual: readonly Conjunct[], model: Model, kept: string | undefined): Work {
     const { data, artifacts, contents, collections } = this.#parts, fold = collections.attached(spec.collection) ? collections.foldOf(spec.collection) : undefined
     const keys = Array.isArray(spec.key) ? spec.key as readonly StoredKey[] : [spec.key as StoredKey], several = Array.isArray(spec.key)
-    const upstream = keys.filter((k) => 'listener' in k)
+    // A listener to the elements of lists reads them from its rows, and outputs made of them from upstream.
+    const elements = slot.upstream.length === 0, upstream = keys.filter((k) => 'listener' in k)
     const part = (key: StoredKey, row: Row, doc: Doc, outputs: Row['outputs']): Value | undefined =>
-      'listener' in key ? chunks ? doc['value'] : outputs?.[slot.upstream[upstream.indexOf(key)]!]?.[0] : key.field === '_base' ? { ...spec.select === undefined ? doc : pick(doc, spec.select), _id: row.key } : valueAt(doc, key.field)
+      'listener' in key ? elements ? doc['value'] : outputs?.[slot.upstream[upstream.indexOf(key)]!]?.[0] : key.field === '_base' ? { ...spec.select === undefined ? doc : pick(doc, spec.select), _id: row.key } : valueAt(doc, key.field)
     const input = (row: Row, doc: Doc, outputs: Row['outputs']): Value | undefined => {
       if (!several) return part(keys[0]!, row, doc, outputs)
       const object: Record<string, Value> = {}
@@ -243,7 +245,7 @@ export class Listeners {
     }
     const predict = async (rows: readonly Row[], ctx: Ctx): Promise<readonly (readonly Value[] | Error)[]> => {
       const name = (i: number): string => rows[i]!.key, { codecs } = spec
-      const docs = await contents.decoded(rows.map((row) => row.doc), { name, codecs, readers: (field) => this.#readers(spec.collection, field), fetch: true }, ctx)
+      const docs = await contents.decoded(rows.map((row) => row.doc), { name, codecs, readers: (field) => this.#readers(slot.collection, field), fetch: true }, ctx)
       const upstreams = slot.upstream.length === 0 ? undefined : await contents.decoded(rows.map((row) => (row.outputs ?? {}) as Doc), { name, fetch: true }, ctx)
       const faults = docs.map((doc, i) => [doc, upstreams?.[i]].find((decoded) => InlayError.is(decoded)))
       const unknown = faults.find((fault) => fault?.code === 'NOT_FOUND' && 'codec' in fault.details)
@@ -458,10 +460,16 @@ function merge(into: Outputs, from: Outputs): void {
   into.pending += from.pending
 }
 
+/** What a listener's slot lies on: rows of its collection with the outputs of upstream slots, or elements of the lists of one, with outputs that were made of them. */
+export function standOn(spec: StoredListener, slotOfListener: (name: string) => Pick<Slot, 'id' | 'collection' | 'many'>): { readonly upstream: readonly string[]; readonly source: string } {
+  const slots = upstreamOf(spec).map(slotOfListener), list = slots.find((slot) => slot.many)
+  return list === undefined ? { upstream: slots.map((slot) => slot.id), source: slots[0]?.collection ?? spec.collection } : { upstream: [], source: list.id }
+}
+
 /** The slot of a listener's target: its selection is not part of it, what its inputs are made of is. */
-export function slotOf(name: string, { collection, identity, codecs, select }: StoredListener, upstream: readonly string[]): string {
+export function slotOf(name: string, { identity, codecs, select }: StoredListener, upstream: readonly string[], source: string): string {
   const input = codecs === undefined && select === undefined ? [] : [hashOf({ codecs: codecs ?? null, select: select ?? null })]
-  return slotId(collection, name, [identity, ...upstream, ...input].join(' '))
+  return slotId(source, name, [identity, ...upstream, ...input].join(' '))
 }
 
 function specOf(component: Component): StoredListener {

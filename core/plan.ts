@@ -6,7 +6,7 @@ import type { Ctx } from './contract.ts'
 import { decode, hashOf } from './encoding.ts'
 import { InlayError } from './errors.ts'
 import { storedIndex, type StoredIndex } from './indexes.ts'
-import { slotOf, upstreamOf, type StoredListener } from './listeners.ts'
+import { slotOf, standOn, upstreamOf, type StoredListener } from './listeners.ts'
 import { parseFilter, split } from './match.ts'
 import { identityOf, type StoredModel } from './model.ts'
 import type { IndexSpec, ListenerKey, ListenerSpec, ModelSpec, Spec } from './spec.ts'
@@ -79,9 +79,7 @@ async function planListener(planner: Planner, spec: ListenerSpec, steps: PlanSte
   const there = core.listeners.get(spec.name)
   // Upstream that is only planned does not exist yet; its own step says so.
   if (upstreamOf(stored).every((up) => core.listeners.get(up) !== undefined)) planner.checkListener(spec.name, stored)
-  const upstream = upstreamOf(stored).map((up) => core.listeners.get(up)?.target.slot.id ?? 'new')
-  const chunks = upstreamOf(stored).some((up) => core.listeners.get(up)?.spec.many === true)
-  const target = slotOf(spec.name, chunks ? { ...stored, collection: upstream[0]! } : stored, upstream)
+  const { upstream, source } = standOn(stored, (up) => core.listeners.get(up)?.target.slot ?? { id: 'new', collection: stored.collection, many: false }), target = slotOf(spec.name, stored, upstream, source)
   if (there?.target.slot.id === target) {
     if (there.target.broken !== undefined) {
       steps.push({ what: `compute ${spec.name}`, why: `it cannot be done: ${there.target.broken.message}` })

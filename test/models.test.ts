@@ -109,6 +109,12 @@ describe.each(backends)('$name', (backend) => {
     expect(String(answers.of((await questions.findOne())!))).toMatch(/^Use bicycles roll\n/)
     expect(await answers.refresh()).toEqual({ done: 1, failed: 0, pending: 0 })
     expect(String(answers.of((await questions.findOne())!))).toMatch(/^Use bicycle\nbicycles roll for bicycle$/)
+    // What listens to it is made anew too.
+    const shout = await db.add(listener({ model: model<string, string>('shout', { run: step('shout@1', (all: readonly string[]) => all.map((t) => t.toUpperCase())) }), on: 'questions', key: listener({ model: answer as never, on: 'questions', key: 'q' }) }))
+    await facts.insert({ _id: 'e', text: 'bicyclee', year: 3 })
+    await facts.delete({ _id: 'd' })
+    await answers.refresh()
+    expect(shout.of((await questions.findOne())!)).toMatch(/^USE BICYCLEE\n/)
     const [row] = await (await db.add(found)).predict(['lions'])
     expect(row!.map((r) => Object.keys(r))).toEqual([['_id', 'text', '_fold', 'score'], ['_id', 'text', '_fold', 'score']])
     await expect(db.remove('index', 'facts')).rejects.toThrow('in use by model "found"')

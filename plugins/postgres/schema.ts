@@ -57,8 +57,15 @@ export async function openNamespace(sql: Sql, namespace: string, signal: AbortSi
     })
     found = await there()
   }
+  // Each step is taken once: who waited for the lock meanwhile finds it taken.
+  const step = (from: string, to: string, change: (query: Query) => Promise<void>): Promise<void> => exclusively(sql, namespace, signal, async (query) => {
+    const [row] = await query(`select spec #>> '{}' as format from ${meta} where kind = 'format'`)
+    if (row?.['format'] !== from) return
+    await change(query)
+    await query(`update ${meta} set spec = to_jsonb($1::text) where kind = 'format'`, [to])
+  })
   if (found === '1') {
-    await exclusively(sql, namespace, signal, async (query) => {
+    await step('1', '2', async (query) => {
       for (const statement of noticeTables({ namespace })) await query(statement)
       const own = await query(`select name from ${meta} where kind = 'collection' and left(name, 1) <> '_'`)
       await query(bumpFunction({ namespace }))
@@ -67,16 +74,13 @@ export async function openNamespace(sql: Sql, namespace: string, signal: AbortSi
         for (const statement of bumpTriggers({ namespace }, table({ namespace }, of!))) await query(statement)
       }
       for (const row of own) for (const statement of ownTriggers({ namespace }, row['name']!)) await query(statement)
-      await query(`update ${meta} set spec = to_jsonb($1::text) where kind = 'format'`, ['2'])
     })
-    found = '2'
   }
-  if (found === '2') {
-    await exclusively(sql, namespace, signal, async (query) => {
+  if (found === '1' || found === '2') {
+    await step('2', '3', async (query) => {
       for (const { name: of } of await query(`select name from ${meta} where kind = 'slot'`)) await query(`alter table ${table({ namespace }, of!)} add column if not exists made_by text`)
-      await query(`update ${meta} set spec = to_jsonb($1::text) where kind = 'format'`, [format])
     })
-    found = format
+    found = await there()
   }
   if (found !== format) {
     throw new InlayError('PLUGIN_INCOMPATIBLE', `The namespace ${quote(namespace)} has the format ${quote(found)}; this Inlay knows ${quote(format)}. Use the Inlay that made it, or another namespace.`)

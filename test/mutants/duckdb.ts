@@ -182,6 +182,8 @@ export const mutants: readonly DuckMutant[] = [
   statement('settle does not compare the rev', 'slots.fence.moved', / and \(d\._rev\) = v\.rev/, ''),
   statement('settle does not ask whether the upstream is current', 'slots.chain.fence', /( = v\.rev) and \(u_.*?\)(?=\n|\) ok)/, '$1'),
   statement('"same" does not compare the hash', 'slots.same.other-hash', / and o\.hash = ok\.hash/, ''),
+  statement('a new outcome keeps the maker that was there', 'slots.by.replaced', /made_by = excluded\.made_by, /, ''),
+  statement('an element that changed keeps its rev', 'slots.elements.same', /set rev = excluded\.rev, (value = excluded\.value)/, 'set $1'),
   statement('stale compares the row\'s own rev only', 'slots.chain.follows', /o\.rev <> \(d\._rev \|\| '\|' \|\| [^)]*\)/, `split_part(o.rev, '|', 1) <> d._rev`),
   statement('outputs of removed rows stay', 'slots.many.row-removed', /^(delete from "[^"]+"\."s_\w+" where )(.*returning key \|\|)/, '$1false and $2'),
   statement('what was derived from a removed row stays', 'slots.many.row-removed', /returning key \|\| '#' \|\| off as id, off$/, `returning 'none' as id, off`),

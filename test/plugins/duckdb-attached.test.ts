@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { expect, it, type TestContext } from 'vitest'
 import type { Connection, Doc, Filter, Row, Scalar, Slot, Write } from '../../core/contract.ts'
 import { evaluate } from '../../core/match.ts'
+import { arrayCodec, inlay, type UriContent } from '../../index.ts'
 import { DuckData } from '../../plugins/duckdb/datalayer.ts'
 import duckdb from '../../plugins/duckdb/index.ts'
 import { connectDuck } from '../../plugins/duckdb/instance.ts'
@@ -188,4 +189,20 @@ it('a table or file that was altered is looked at once more', async (test) => {
   await sql('alter table altered rename column t to renamed')
   expect((await find(c, name)).map((row) => row.doc)).toEqual([{ id: 1, renamed: 'a' }])
   expect(await write(c, name, { kind: 'patch', key: '1', set: { renamed: 'c' }, unset: [] })).toMatchObject([{ status: 'done' }])
+})
+
+it('reads contents that other programs keep in columns, and writes them back as those read them', async (test) => {
+  const bytes = (...ns: readonly number[]): Buffer => Buffer.from(Float64Array.from(ns).buffer), hex = (content: Buffer): string => `'${content.toString('hex').replace(/../g, '\\x$&')}'::blob`
+  const form = (content: Buffer): string => `'${JSON.stringify({ at: { _content: { bytes: content.toString('base64'), codec: 'pair' } } })}'`
+  const folder = mkdtempSync(join(tmpdir(), 'inlay-duckdb-')), db = await inlay({ data: `duckdb:${folder}/app.duckdb`, config: false, log: {} }), tools = await duckdb.connect!(`duckdb:${folder}/app.duckdb`, { namespace: 'tools' }, live), sql = async (text: string): Promise<unknown> => tools.data!.native!(text, live)
+  test.onTestFinished(async () => { await db.close(); await tools.close(); rmSync(folder, { recursive: true }) })
+  await sql('create table pictures (id integer primary key, doc json, raw blob, link varchar)')
+  await sql(`insert into pictures values (1, ${form(bytes(1, 2))}, ${hex(bytes(3, 4))}, 'https://example.com/a'), (2, null, null, null), (3, ${form(bytes(1))}, ${hex(bytes(5))}, null)`)
+  const pair = arrayCodec('pair', { type: 'float64', length: 2 }), rows = db.collection<Readonly<Record<string, unknown>>>('pictures', { attach: 'pictures', codecs: { raw: pair, link: pair } }), row = (await rows.findOne({ _id: '1' }))!
+  expect([row['doc'], row['raw'], (row['link'] as UriContent).uri, await rows.findOne({ _id: '2' })]).toEqual([{ at: Float64Array.of(1, 2) }, Float64Array.of(3, 4), 'https://example.com/a', expect.objectContaining({ doc: null, raw: null, link: null })])
+  await expect(rows.findOne({ _id: '3' })).rejects.toMatchObject({ code: 'CORRUPT', details: { id: '3', codec: 'pair' } })
+  expect((await rows.update({ _id: '1' }, { $set: { raw: Float64Array.of(7, 8), link: 'https://example.com/b' } })).refused).toEqual([])
+  expect((await rows.update({ _id: '3' }, { $set: { raw: Float64Array.of(9, 9), doc: { at: { _content: { bytes: bytes(6, 6).toString('base64'), codec: 'pair' } } } } })).refused).toEqual([])
+  expect(await sql('select hex(raw) as raw, link from pictures order by id')).toEqual([{ raw: bytes(7, 8).toString('hex').toUpperCase(), link: 'https://example.com/b' }, { raw: null, link: null }, { raw: bytes(9, 9).toString('hex').toUpperCase(), link: null }])
+  expect([(await rows.findOne({ _id: '1' }))!['doc'], (await rows.findOne({ _id: '3' }))!['doc']]).toEqual([{ at: Float64Array.of(1, 2) }, { at: Float64Array.of(6, 6) }])
 })

@@ -2,7 +2,7 @@
 import { Binary, Decimal128, Double, Int32, Long, MongoClient, ObjectId, Timestamp, UUID, type Document } from 'mongodb'
 import * as driver from 'mongodb'
 import { describe, expect, it } from 'vitest'
-import { inlay } from '../../index.ts'
+import { arrayCodec, inlay, type UriContent } from '../../index.ts'
 import type { Collection, Doc, Write } from '../../core/contract.ts'
 import { classify } from '../../plugins/mongodb/errors.ts'
 import mongodb from '../../plugins/mongodb/index.ts'
@@ -337,4 +337,21 @@ describe('a standalone server', () => {
     expect((await client.db('alone').collection('docs').findOne())!['x']).toBe(3)
     await client.close()
   })
+})
+
+it('contents that other programs keep in documents are read, as Binary and as base64, in collections of Inlay and of others', async (ctx) => {
+  const uri = mongodbUri(ctx), name = `t_${crypto.randomUUID().replaceAll('-', '').slice(0, 12)}`, client = await MongoClient.connect(uri), db = await inlay({ data: uri, namespace: name, config: false, log: {} })
+  ctx.onTestFinished(async () => { await db.close(); await client.db(name).dropDatabase(); await client.close() })
+  const bytes = (...ns: readonly number[]): Buffer => Buffer.from(Float64Array.from(ns).buffer), pair = arrayCodec('pair', { type: 'float64', length: 2 }), form = (content: Buffer | string): Document => ({ at: { _content: { bytes: content, codec: 'pair' } } })
+  await client.db(name).collection<Document>('theirs').insertMany([{ _id: 1, doc: form(bytes(1, 2)), raw: bytes(3, 4), link: 'https://example.com/a' }, { _id: 2, doc: form(bytes(1, 2).toString('base64')), raw: null }, { _id: 3, doc: form(bytes(1)), raw: bytes(5) }] as never)
+  const rows = db.collection<Readonly<Record<string, unknown>>>('pictures', { attach: `${name}.theirs`, codecs: { raw: pair, link: pair } }), ids = (await rows.find().select('link').toArray()).map((row) => row._id), row = (await rows.findOne({ _id: ids[0]! }))!
+  expect([row['doc'], row['raw'], (row['link'] as UriContent).uri, await rows.findOne({ _id: ids[1]! })]).toEqual([{ at: Float64Array.of(1, 2) }, Float64Array.of(3, 4), 'https://example.com/a', expect.objectContaining({ doc: { at: Float64Array.of(1, 2) }, raw: null })])
+  await expect(rows.findOne({ _id: ids[2]! })).rejects.toMatchObject({ code: 'CORRUPT', details: { codec: 'pair' } })
+  expect((await rows.update({ _id: ids[0]! }, { $set: { raw: Float64Array.of(7, 8), link: 'https://example.com/b' } })).refused).toEqual([])
+  const seen = (await client.db(name).collection<Document>('theirs').findOne({ _id: 1 } as never))!
+  expect([(seen['raw'] as Binary).sub_type, Buffer.from((seen['raw'] as Binary).value()), seen['link'], Buffer.from((seen['doc'] as { at: { _content: { bytes: Binary } } }).at._content.bytes.value())]).toEqual([0, bytes(7, 8), 'https://example.com/b', bytes(1, 2)])
+  const own = db.collection<Readonly<Record<string, unknown>>>('own', { codecs: { raw: pair } })
+  await own.insert({ _id: 'a', at: 1 })
+  await client.db(name).collection<Document>('own').updateOne({ _id: 'a' } as never, { $set: { doc: form(bytes(5, 6)), text: form(bytes(5, 6).toString('base64')), raw: bytes(7, 7) } })
+  expect(await own.findOne({ _id: 'a' })).toMatchObject({ doc: { at: Float64Array.of(5, 6) }, text: { at: Float64Array.of(5, 6) }, raw: Float64Array.of(7, 7) })
 })

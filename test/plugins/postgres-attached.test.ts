@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout } from 'node:timers/promises'
 import { Client } from 'pg'
 import { expect, it, type TestContext } from 'vitest'
-import { inlay, listener, model, step, type Inlay } from '../../index.ts'
+import { arrayCodec, inlay, listener, model, step, type Inlay, type UriContent } from '../../index.ts'
 import postgres from '../../plugins/postgres/index.ts'
 import { postgresUri } from '../support/servers.ts'
 
@@ -208,4 +208,17 @@ it('a watcher is given what is not done yet once, and the rest after it', async 
   end.abort()
   await notices.return?.(undefined)
   expect(given).toEqual(['a', 'b', 'c'])
+})
+
+it('reads contents that other programs keep in columns, and writes them back as those read them', async (ctx) => {
+  const bytes = (...ns: readonly number[]): Buffer => Buffer.from(Float64Array.from(ns).buffer), form = (content: Buffer): string => JSON.stringify({ at: { _content: { bytes: content.toString('base64'), codec: 'pair' } } })
+  const pair = arrayCodec('pair', { type: 'float64', length: 2 }), { db, sql, schema } = await place(ctx, 'create table pictures (id int4 primary key, doc jsonb, raw bytea, link text)')
+  await sql.query('insert into pictures values (1, $1, $2, $3), (2, null, null, null), (3, $4, $5, null)', [form(bytes(1, 2)), bytes(3, 4), 'https://example.com/a', form(bytes(1)), bytes(5)])
+  const rows = db.collection<Readonly<Record<string, unknown>>>('pictures', { attach: `${schema}.pictures`, codecs: { raw: pair, link: pair } }), row = (await rows.findOne({ _id: '1' }))!
+  expect([row['doc'], row['raw'], (row['link'] as UriContent).uri, await rows.findOne({ _id: '2' })]).toEqual([{ at: Float64Array.of(1, 2) }, Float64Array.of(3, 4), 'https://example.com/a', expect.objectContaining({ doc: null, raw: null, link: null })])
+  await expect(rows.findOne({ _id: '3' })).rejects.toMatchObject({ code: 'CORRUPT', details: { id: '3', codec: 'pair' } })
+  expect((await rows.update({ _id: '1' }, { $set: { raw: Float64Array.of(7, 8), link: 'https://example.com/b' } })).refused).toEqual([])
+  expect((await rows.update({ _id: '3' }, { $set: { raw: Float64Array.of(9, 9), doc: { at: { _content: { bytes: bytes(6, 6).toString('base64'), codec: 'pair' } } } } })).refused).toEqual([])
+  expect((await sql.query('select raw, link from pictures order by id')).rows).toEqual([{ raw: bytes(7, 8), link: 'https://example.com/b' }, { raw: null, link: null }, { raw: bytes(9, 9), link: null }])
+  expect([(await rows.findOne({ _id: '1' }))!['doc'], (await rows.findOne({ _id: '3' }))!['doc']]).toEqual([{ at: Float64Array.of(1, 2) }, { at: Float64Array.of(6, 6) }])
 })
