@@ -54,12 +54,13 @@ function isBelow(url: URL, prefix: URL): boolean {
 /** Whether a server that decodes a path once more than we do, or takes `\` or `;` for more than letters, could leave a folder by it. Plain `..` the parser has resolved. */
 function climbs(path: string): boolean {
   let decoded = path
-  try {
-    for (let next = decodeURIComponent(decoded); next !== decoded; next = decodeURIComponent(decoded)) decoded = next
-  } catch {
-    // What cannot be decoded is compared as far as it could be.
-  }
+  // Escape by escape, so that one which stands for no letter does not hide the others.
+  for (let next = unescaped(decoded); next !== decoded; next = unescaped(decoded)) decoded = next
   return decoded.split(/[/\\]/).some((segment) => segment.split(';')[0] === '..')
+}
+
+function unescaped(text: string): string {
+  return text.replace(/%([0-7][0-9a-f])/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
 }
 
 /** The path of a `file:` URI, a relative one below `folder`. Undefined for another host, encoded slashes, a query or a fragment. */

@@ -161,7 +161,7 @@ export interface ModelHandle<I, O> {
   device(): Promise<Device | undefined>
   /** Keeps the model's output for each row of the query: `db.add(listener(…))`. Resolves when all are computed, unless `wait: false`. */
   listen<T, K extends KeyOf<T, I>>(on: Find<T>, key: K, options?: ListenOptions): Promise<ListenerHandle<O, K, I>>
-  listen<T>(on: Find<T>, key: ListenerHandle<I>, options?: ListenOptions): Promise<ListenerHandle<O, string, I>>
+  listen<T>(on: Find<T>, key: ListenerHandle<I> | ListenerHandle<readonly I[]>, options?: ListenOptions): Promise<ListenerHandle<O, string, I>>
   listen<T, K extends keyof T & string>(on: Find<T>, key: readonly K[] & (Pick<T, K> extends I ? unknown : never), options: ListenOptions & { readonly name: string }): Promise<ListenerHandle<O, string, I>>
   listen<T>(on: Find<T> & (T extends I ? unknown : never), key: '_base', options?: ListenOptions): Promise<ListenerHandle<O, '_base', I>>
 }

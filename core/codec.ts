@@ -3,7 +3,7 @@ import { checkName } from './components.ts'
 import type { Codec, ContentOf, Doc, Value } from './contract.ts'
 import { contentOf } from './content.ts'
 import { sha256 } from './encoding.ts'
-import { InlayError, messageOf, quote } from './errors.ts'
+import { checkOptions, InlayError, messageOf, quote } from './errors.ts'
 import type { Spec } from './spec.ts'
 import { contentKey, copyOut, fault, isTypedArray, setOwn, Unstorable } from './value.ts'
 
@@ -17,6 +17,7 @@ export interface CodecSpec<T = unknown> extends Spec<CodecSpec<T>>, Codec<T> {
 /** Declares a codec of your own: `db.add` it, or name it in `components` of the config. Only its id is stored, never code. */
 export function codec<T>(of: Codec<T>): CodecSpec<T> {
   checkName('codec', of.id)
+  checkOptions(of, ['id', 'expects', 'immutable', 'is', 'encode', 'decode', 'kind', 'name', 'digest'], `codec(${quote(of.id)}, …)`)
   for (const name of ['is', 'encode', 'decode'] as const) if (typeof of[name] !== 'function') throw new InlayError('INVALID_ARGUMENT', `The codec ${quote(of.id)} has ${quote(of[name])} for "${name}"; a function is expected.`)
   const { id, expects, immutable } = of
   return Object.freeze({
@@ -89,9 +90,8 @@ export class Codecs {
   }
 
   add(of: CodecSpec): void {
-    const there = this.#known.get(of.id)
-    if (there === of) return
-    if (there !== undefined && (there as Partial<CodecSpec>).digest !== of.digest) this.#warn(`The codec ${quote(of.id)} was declared twice with different code in this process; the later one is used. Give one of them another id, or what was stored may be read wrong.`)
+    if (this.#known.get(of.id) === of) return
+    this.#compare(of)
     this.#known.set(of.id, of)
     const at = this.#own.findIndex(({ id }) => id === of.id)
     if (at === -1) this.#own.push(of)
@@ -100,7 +100,12 @@ export class Codecs {
 
   /** One that an application gives as an object: known, and not asked about values that do not name it. */
   learn(of: Codec): void {
+    this.#compare(of)
     if (!this.#known.has(of.id)) this.#known.set(of.id, of)
+  }
+  #compare(of: Codec): void {
+    const there = this.#known.get(of.id) as Partial<CodecSpec> | undefined
+    if (there !== undefined && there.digest !== (of as Partial<CodecSpec>).digest) this.#warn(`The codec ${quote(of.id)} was declared twice, and differently, in this process. Give one of them another id, or what was stored may be read wrong.`)
   }
   async get(id: string): Promise<Codec | undefined> {
     const there = this.#known.get(id) ?? await this.#plugin(id)
@@ -114,7 +119,7 @@ export class Codecs {
 
   /** Who takes a value; the id where that is not loaded yet. */
   #of(value: object): Codec | string | undefined {
-    const own = this.#own.find((of) => of.is(value))
+    const own = this.#own.find((of) => isOf(of, value))
     if (own !== undefined) return own
     const named = (value as { readonly [codecKey]?: unknown })[codecKey]
     if (typeof named === 'string') return this.#known.get(named) ?? named
@@ -152,7 +157,7 @@ export class Codecs {
   }
   /** Bytes; or a text, which is no value of the codec and tells where its bytes lie. */
   #made(codec: Codec, value: unknown): Uint8Array | string | Promise<Uint8Array> {
-    if (!codec.is(value)) {
+    if (!isOf(codec, value)) {
       if (typeof value === 'string' && URL.canParse(value)) return value
       fault(`it takes ${codec.expects ?? `what the codec ${quote(codec.id)} is for`} and was given ${describe(value)}`)
     }
@@ -162,6 +167,15 @@ export class Codecs {
       if (error instanceof Unstorable) throw error
       return fault(`the codec ${quote(codec.id)} cannot encode it: ${messageOf(error)}`)
     }
+  }
+}
+
+/** A value that makes `is` throw is none of its codec: others are asked. */
+function isOf(of: Codec, value: unknown): boolean {
+  try {
+    return of.is(value)
+  } catch {
+    return false
   }
 }
 
@@ -198,7 +212,7 @@ function pathTo(value: Value, content: object): string | undefined {
 
 /** The document with the values of declared fields marked for their codec, those of lists one by one, but for those that are `known`. Shares what is not on the way. */
 export function marked(doc: object, declared: Declared, known?: ReadonlyMap<unknown, Value>): object {
-  return Object.entries(declared).reduce((next, [path, of]) => mark(next, path.split('.'), (value) => (known?.has(value) === true ? value : new Marked(of, value))) as object, doc)
+  return Object.entries(declared).reduce((next, [path, of]) => mark(next, path.split('.'), (value) => new Marked(of, known?.has(value) === true ? known.get(value) : value)) as object, doc)
 }
 /** `value` with what `by` gives for what a path leads to; null and what is missing stay. */
 export function mark(value: unknown, [name, ...rest]: readonly string[], by: (value: unknown) => unknown): unknown {

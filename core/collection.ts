@@ -6,7 +6,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec'
 import { checkDeclared, marked, settleContent, type Pending } from './codec.ts'
 import { foldBy } from './collections.ts'
 import type { Core } from './core.ts'
-import { contentOf, externalise, replace, writeContent } from './content.ts'
+import { contentOf, externalise, writeContent } from './content.ts'
 import { columns, plainColumns } from './contents.ts'
 import type { Ctx, Doc, Key, Row, Value, Write, Written } from './contract.ts'
 import { checkOptions, InlayError, messageOf, quote } from './errors.ts'
@@ -296,11 +296,12 @@ export class Collection {
     const [decoded] = await this.#core.contents.decoded([doc], { name: () => '' }, ctx), known = new Map<unknown, Value>()
     // What cannot be decoded is checked as it is stored.
     if (InlayError.is(decoded)) return this.#check(doc, [])
-    replace(doc, '', (value, path) => {
-      if (contentOf(value) === undefined) return undefined
-      known.set(path.split('.').reduce<unknown>((part, name) => (part as Record<string, unknown>)[name], decoded), value)
-      return value
-    })
+    const pair = (stored: Value, value: unknown): void => {
+      if (contentOf(stored) !== undefined) known.set(value, stored)
+      else if (Array.isArray(stored)) stored.forEach((part: Value, i) => pair(part, (value as readonly unknown[])[i]))
+      else if (isDoc(stored)) for (const [name, part] of Object.entries(stored)) pair(part, (value as Record<string, unknown>)[name])
+    }
+    pair(doc, decoded)
     return this.#check(decoded!, [], known)
   }
 
@@ -343,6 +344,7 @@ export class Collection {
     if (!isDoc(where)) throw new InlayError('INVALID_ARGUMENT', `update(${quote(where)}) has no filter. Give one, or {} for every row of ${quote(this.name)}.`)
     const parsed = parseUpdate(copyAsked(change)), rows = copyAsked(where)
     return this.#core.call(options.signal, (ctx) => this.#change(rows, options, ctx, async (view) => {
+      for (const { path } of parsed) insideContent(view, path)
       const { doc: copied, pending } = this.#encoded(applyUpdate(view, parsed), []), fault = ownFault(copied)
       await settleContent(copied, pending)
       // What is there already the database holds, whatever it takes of us.
@@ -458,6 +460,15 @@ type Copied = { readonly doc: Doc; readonly pending: readonly Pending[]; readonl
 
 /** Contents are taken as they are stored. */
 const stored = (value: object): unknown => (contentOf(value as Value) === undefined ? undefined : value)
+
+/** What lies inside of content is no field: only the whole can be changed. */
+function insideContent(doc: Doc, path: readonly string[]): void {
+  path.slice(0, -1).reduce<Value | undefined>((value, name, i) => {
+    const next = isDoc(value) && has(value, name) ? value[name] : Array.isArray(value) ? value[Number(name)] as Value | undefined : undefined, content = next === undefined ? undefined : contentOf(next)
+    if (content !== undefined) throw new InlayError('INVALID_ARGUMENT', `${quote(path.slice(0, i + 1).join('.'))} is content${content.codec === undefined ? '' : ` of the codec ${quote(content.codec)}`}, and ${quote(path.join('.'))} lies inside of it; set the whole value`, { details: { path: path.join('.') } })
+    return next
+  }, doc)
+}
 
 /** A fault of the fields that are Inlay's. */
 function ownFault(doc: Doc): Omit<Refused, 'index'> | undefined {

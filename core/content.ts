@@ -104,9 +104,12 @@ export async function writeContent(artifacts: ArtifactStore, found: ReadonlyMap<
   for (const [id, bytes] of found) await artifacts.write(id, once(bytes), ctx)
 }
 
+/** What lies behind a URI is taken to have so many bytes, as long as it is not known. */
+const unknownBytes = 1024 * 1024
+
 /** Rows in parts whose large bytes may be held at once. */
 export function* byContent<R extends { readonly doc: Doc }>(rows: readonly R[]): Iterable<readonly R[]> {
-  yield* bounded(rows, (row) => contentsOf(row.doc).reduce((sum, { size }) => sum + size, 0))
+  yield* bounded(rows, (row) => contentsOf(row.doc).reduce((sum, { size, uri }) => sum + (uri === undefined ? size : unknownBytes), 0))
 }
 
 /** Artifacts by id, fetched in bounded trips. Those that are gone or damaged are left out. */

@@ -6,6 +6,7 @@ import type { ArtifactStore, Codec, Ctx, Datalayer, Doc, Value, Write } from './
 import { sha256 } from './encoding.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
 import type { Fetcher } from './fetch.ts'
+import { isOutage } from './reconcile.ts'
 import { bytesOf, contentKey, isBytes, typedArrays, type TypedArrayName } from './value.ts'
 
 /** Which documents, and what is known of them. */
@@ -18,8 +19,10 @@ export interface Reading {
   readonly readers?: (field: string) => number
   /** Fetches what lies behind URIs; else it is left as `UriContent`. */
   readonly fetch?: boolean
+  /** What a codec that is not known here does to a field: an error, or the field stays as it is stored. */
+  readonly unknown?: (path: string) => 'error' | 'stored'
 }
-interface Found extends Content { readonly doc: number; readonly path: string; value?: unknown; error?: InlayError }
+interface Found extends Content { readonly doc: number; readonly path: string; value?: unknown; error?: InlayError; stored?: boolean }
 
 export interface ContentsParts {
   readonly artifacts: ArtifactStore
@@ -49,15 +52,15 @@ export class Contents {
     this.codecs = parts.codecs
   }
 
-  /** The documents with their large typed arrays in place. What has another codec stays as it is stored. */
-  async stored(docs: readonly Doc[], name: (index: number) => string, ctx: Ctx): Promise<readonly Doc[]> {
+  /** The documents with their large typed arrays in place. What has another codec stays as it is stored; with `lost: 'stored'` so does an array whose bytes are lost. */
+  async stored(docs: readonly Doc[], name: (index: number) => string, ctx: Ctx, { lost: whenLost = 'error' }: { readonly lost?: 'error' | 'stored' } = {}): Promise<readonly Doc[]> {
     const found = docs.flatMap((doc, i) => contentsOf(doc).flatMap((content): Found[] => (content.artifact !== undefined && isArray(content.codec) ? [{ ...content, doc: i }] : [])))
     if (found.length === 0) return docs
     const got = await readArtifacts(this.#parts.artifacts, new Map(found.map((f) => [f.artifact!, f.size])), ctx)
-    for (const f of found) if (!got.has(f.artifact!)) throw lost(f, name(f.doc))
+    if (whenLost === 'error') for (const f of found) if (!got.has(f.artifact!)) throw lost(f, name(f.doc))
     return docs.map((doc) => replace(doc, '', (value) => {
       const content = contentOf(value)
-      return content?.artifact !== undefined && isArray(content.codec) ? arrayOf(content.codec, got.get(content.artifact)!) : undefined
+      return content?.artifact !== undefined && isArray(content.codec) && got.has(content.artifact) ? arrayOf(content.codec, got.get(content.artifact)!) : undefined
     }) as Doc)
   }
 
@@ -71,9 +74,9 @@ export class Contents {
       const there = f.uri === undefined ? undefined : kept.get(f.uri)
       return f.artifact !== undefined ? [f.artifact, f.size] : there === undefined ? undefined : [there.artifact, there.bytes]
     }
-    const cached = new Set<Found>()
+    const cached = new Set<Found>(), fetched = new Map<string, Promise<Uint8Array>>()
     for (const f of found) {
-      const [artifact] = artifactOf(f) ?? [], there = artifact === undefined ? undefined : this.#cache.get(`${f.codec} ${artifact}`)
+      const [artifact] = artifactOf(f) ?? [], there = artifact === undefined ? undefined : this.#cache.get(keyOf(f, reading.name(f.doc), artifact))
       if (there === undefined) continue
       f.value = there.value
       cached.add(f)
@@ -88,29 +91,36 @@ export class Contents {
           f.value = this.#uri(f, reading.name(f.doc))
           return
         }
-        const bytes = stored ?? (f.uri === undefined ? undefined : await this.#fetch(f, ctx))
+        if (f.uri !== undefined && stored === undefined && !fetched.has(f.uri)) fetched.set(f.uri, this.#fetch(f, ctx))
+        const bytes = stored ?? (f.uri === undefined ? undefined : await fetched.get(f.uri))
         if (bytes === undefined) throw lost(f, reading.name(f.doc))
         const readers = reading.readers?.(f.path.split('.')[0]!) ?? 1
-        f.value = await this.#value(f, (uses.get(artifact ?? f.uri)?.length ?? 1) > 1 ? bytes.slice() : bytes, reading.name(f.doc), readers, artifact)
+        f.value = await this.#value(f, (uses.get(artifact ?? f.uri)?.length ?? 1) > 1 ? bytes.slice() : bytes, reading.name(f.doc), readers, artifact, declaredAt(codecs, f))
       } catch (error) {
-        if (ctx.signal.aborted || !InlayError.is(error)) throw error
-        f.error = error
+        // What is away says nothing of the row.
+        if (ctx.signal.aborted || !InlayError.is(error) || isOutage(error)) throw error
+        if (isUnknown(error) && reading.unknown?.(f.path) === 'stored') f.stored = true
+        else f.error = error
       }
     }))
     return read.map((doc, i) => {
       const own = each[i]!, failed = own.find((f) => f.error !== undefined)
       if (failed !== undefined) return failed.error!
       let n = 0
-      return own.length === 0 ? doc : replace(doc, '', (value) => (contentOf(value) === undefined ? undefined : own[n++]!.value as Value)) as Doc
+      return own.length === 0 ? doc : replace(doc, '', (value) => {
+        if (contentOf(value) === undefined) return undefined
+        const f = own[n++]!
+        return f.stored === true ? value : f.value as Value
+      }) as Doc
     })
   }
 
-  async #value(f: Found, bytes: Uint8Array, id: string, readers: number, artifact: string | undefined): Promise<unknown> {
+  async #value(f: Found, bytes: Uint8Array, id: string, readers: number, artifact: string | undefined, declared?: Codec): Promise<unknown> {
     if (f.codec === undefined || f.codec === 'bytes') return bytes
     if (isArray(f.codec)) return arrayOf(f.codec, bytes)
-    const of = await this.codecs.get(f.codec)
+    const of = declared ?? await this.codecs.get(f.codec)
     if (of === undefined) throw new InlayError('NOT_FOUND', `The field ${quote(f.path)} of document ${quote(id)} was stored with the codec ${quote(f.codec)}, which is not known in this process. Add it with db.add(codec(…)), name it in "components" of the config, or add its plugin to "plugins".`, { details: { id, path: f.path, codec: f.codec } })
-    const shared = readers > 1 && of.immutable === true, key = shared ? `${f.codec} ${artifact ?? sha256(bytes)}` : '', there = shared ? this.#cache.get(key) : undefined
+    const shared = readers > 1 && of.immutable === true, key = shared ? keyOf(f, id, artifact ?? sha256(bytes)) : '', there = shared ? this.#cache.get(key) : undefined
     if (there !== undefined) return there.value
     const value = await decode(of, bytes, f, id, readers)
     if (shared) this.#keep(key, value, bytes.byteLength)
@@ -157,6 +167,20 @@ export class Contents {
     this.#opened.catch(() => { this.#opened = undefined })
     return this.#opened
   }
+}
+
+/** Of the same bytes in another field or document, errors name that one. */
+function keyOf({ codec, path }: Found, id: string, artifact: string): string {
+  return `${codec} ${artifact} ${path} ${id}`
+}
+/** The codec that the collection gives a field, where that is the one it was stored with. */
+function declaredAt(codecs: Declared | undefined, { path, codec }: Found): Codec | undefined {
+  const of = codecs?.[path] ?? codecs?.[path.split('.').filter((name) => !/^\d+$/.test(name)).join('.')]
+  return of !== undefined && typeof of !== 'string' && of.id === codec ? of : undefined
+}
+/** Whether a codec is not known in this process. */
+export function isUnknown(error: unknown): error is InlayError {
+  return InlayError.is(error) && error.code === 'NOT_FOUND' && 'codec' in error.details
 }
 
 function isArray(codec: string | undefined): codec is TypedArrayName {

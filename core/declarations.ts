@@ -7,10 +7,10 @@ import type { CodecSpec } from './codec.ts'
 import { checkCollection } from './collection.ts'
 import type { Component, ComponentVersion } from './components.ts'
 import type { Ctx, Doc } from './contract.ts'
-import { encode, hashOf, sha256 } from './encoding.ts'
+import { decode, encode, hashOf, sha256 } from './encoding.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
 import { storedIndex, type StoredIndex } from './indexes.ts'
-import { isRemoved, kept, upstreamOf, type Listener, type ListenerState, type StoredKey, type StoredListener } from './listeners.ts'
+import { isRemoved, kept, retire, servedOf, upstreamOf, without, type Listener, type ListenerState, type StoredKey, type StoredListener } from './listeners.ts'
 import { parseFilter } from './match.ts'
 import { identityOf, runnable, stepsOf, type Part, type StoredModel } from './model.ts'
 import type { OpenedCore } from './parts.ts'
@@ -146,6 +146,10 @@ export class Declarations {
     }
     const lists = upstreamOf(stored).find((up) => listeners.get(up)!.spec.many === true), sources = new Set(upstreamOf(stored).map((up) => listeners.get(up)!.target.slot.collection))
     if (lists === undefined && sources.size > 1) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(name)} reads outputs of ${upstreamOf(stored).map(quote).join(' and ')}, of which some lie on rows of ${quote(stored.collection)} and others on elements of lists. Read one kind.`)
+    if (lists !== undefined || (sources.size > 0 && !sources.has(stored.collection))) {
+      const other = stored.where === null ? undefined : parseFilter(decode(stored.where)).flatMap((c) => c.reads).find((field) => !['value', 'source', 'offset', '_id'].includes(field))
+      if (other !== undefined) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(name)} on elements of lists selects by ${quote(other)}, which elements do not have: they have value, source and offset. Select rows in the listener that makes the lists.`)
+    }
     if (lists !== undefined && Array.isArray(stored.key)) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(name)} reads several keys, and ${quote(lists)} among them, which gives a list for each row (flatten). Its elements are read one by one: give it as the only key.`)
     const taken = listeners.all().find((l) => l.name !== name && l.spec.collection === stored.collection && l.spec.label === stored.label && l.spec.model === stored.model)
     if (taken !== undefined) throw new InlayError('CONFLICT', `The outputs "_outputs.${stored.label}.${stored.model}" of ${quote(stored.collection)} are those of the listener ${quote(taken.name)}. Give this one another name.`)
@@ -171,9 +175,10 @@ export class Declarations {
 
   /** Notes which outputs are read now, so that they serve until new ones are complete. */
   async pin(l: Listener, ctx: Ctx): Promise<void> {
-    const { id, upstream, collection: source } = l.serving.slot
-    await this.core.components.change('listener', l.name, ctx, (c) => ((c!.state as unknown as ListenerState).serving === null
-      ? { versions: c!.versions, state: { ...c!.state, serving: { slot: id, version: l.serving.version, upstream, ...(source === l.spec.collection ? {} : { source }) } } } : undefined))
+    await this.core.components.change('listener', l.name, ctx, (c) => {
+      const state = c?.state as unknown as ListenerState | undefined
+      return state?.serving === null && state.target === l.state.target ? { versions: c!.versions, state: { ...c!.state, serving: { ...servedOf(l.serving, l) } } } : undefined
+    })
   }
 
   /** Computes what a listener and those after it lack, then lets the new outputs serve and drops the old. */
@@ -227,7 +232,7 @@ export class Declarations {
       if (l.state.serving === null || l.state.hold === true || l.target.broken !== undefined) continue
       // A chain is complete from its beginning: before that, rows that upstream has not reached do not count yet.
       if (l.upstream.some((up) => listeners.get(up)!.state.serving !== null && !switched.has(up))) continue
-      const { missing, stale, failed } = await data.tally(l.target.slot, ctx), before = await data.tally(l.serving.slot, ctx)
+      const { missing, stale, failed } = await data.tally(l.target.slot, ctx), before = l.serving.broken === undefined ? await data.tally(l.serving.slot, ctx) : { failed: Infinity }
       if (missing + stale > 0) continue
       if (failed > before.failed) {
         this.core.log.warn?.(`The new version of the listener ${quote(l.name)} fails on ${failed} rows, the old one on ${before.failed}: the old outputs keep serving. See its failures() and retry(); or add the old model again, or remove the listener first to take the new one as it is.`)
@@ -239,7 +244,7 @@ export class Declarations {
         // What was counted is complete; another process may want a later version meanwhile.
         if (state === undefined || state.target !== l.state.target || state.removed === true) return undefined
         switched.add(l.name)
-        return { versions: c!.versions, state: { ...state, serving: null, obsolete: old === l.target.slot.id ? state.obsolete : [...state.obsolete, old] } }
+        return { versions: c!.versions, state: { ...state, serving: null, ...(old === l.target.slot.id ? {} : retire(state, servedOf(l.serving, l))) } as unknown as Doc }
       })
     }
     await this.core.refresh(ctx)
@@ -254,7 +259,8 @@ export class Declarations {
       await components.change('listener', l.name, ctx, (c) => {
         if (c === undefined) return undefined
         const state = c.state as unknown as ListenerState
-        return { versions: c.versions, state: { ...state, obsolete: state.obsolete.filter((id) => used.has(id) && id !== l.target.slot.id) } }
+        const obsolete = state.obsolete.filter((id) => used.has(id) && id !== l.target.slot.id), retired = (state.retired ?? []).filter(({ slot }) => obsolete.includes(slot))
+        return { versions: c.versions, state: { ...without(state, 'retired'), obsolete, ...(retired.length === 0 ? {} : { retired }) } as unknown as Doc }
       })
     }
     await this.core.refresh(ctx)
@@ -316,7 +322,8 @@ export class Declarations {
 export async function storedOf(spec: ModelSpec, bytes: Uint8Array | undefined, inner: (spec: ModelSpec) => Promise<StoredModel>): Promise<StoredModel> {
   const id = (step: Step<never, unknown> | undefined): string | null => (step === undefined ? null : stepId(step))
   const members = [...spec.sequence ?? [], ...Object.values(spec.ensemble ?? {})], storedMembers = await Promise.all(members.map(inner))
-  const parts = members.map((of, i): Part => ({ model: of.name, identity: identityOf(storedMembers[i]!) })), steps = [...new Set(storedMembers.flatMap((stored) => stepsOf(stored)))].sort()
+  const parts = members.map((of, i): Part => ({ model: of.name, identity: identityOf(storedMembers[i]!) })), searching = spec.retrieve === undefined ? [] : modelsOf(spec.retrieve.index).flatMap(ownSteps).map(stepId)
+  const steps = [...new Set([...storedMembers.flatMap((stored) => stepsOf(stored)), ...searching])].sort()
   const { outputs, constants, state, codec, options, retrieve } = spec
   return {
     format: bytes === undefined ? null : 'onnx', artifact: bytes === undefined ? null : sha256(bytes), run: id(spec.run as Step<never, unknown> | undefined), input: id(spec.input), output: id(spec.output), shape: spec.shape ?? null,

@@ -104,7 +104,7 @@ export class Find {
   }
   async #decoded(docs: readonly Doc[], ctx: Ctx): Promise<readonly Doc[]> {
     const { contents, collections } = this.#core
-    return (await contents.decoded(docs, { name: (i) => docs[i]!['_id'] as string, codecs: collections.codecsOf(this.#collection) }, ctx)).map((doc) => {
+    return (await contents.decoded(docs, { name: (i) => docs[i]!['_id'] as string, codecs: collections.codecsOf(this.#collection), unknown: (path) => (path.startsWith('_outputs.') ? 'stored' : 'error') }, ctx)).map((doc) => {
       if (InlayError.is(doc)) throw doc
       return doc
     })
@@ -306,7 +306,8 @@ export class Find {
       if (outputs !== undefined) view['_outputs'] = outputs
       return view
     })
-    const stored = await contents.stored(views, (i) => rows[i]!.key, ctx)
+    // To be changed or deleted, a row need not be whole.
+    const stored = this.#asked.only === 'keys' ? views : await contents.stored(views, (i) => rows[i]!.key, ctx, { lost: this.#asked.only === undefined ? 'error' : 'stored' })
     return rows.map((row, i) => ({ row, view: stored[i]! }))
   }
 

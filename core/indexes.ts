@@ -100,7 +100,7 @@ export class Indexes {
     const compatible = key === listener.spec.label ? undefined : stored.compatible[key!]
     const model = compatible === undefined ? listener.model : this.#model(compatible.model, compatible.identity)
     if (model === undefined) throw new InlayError('NOT_FOUND', `The model of key ${quote(key)} of index ${quote(name)} cannot run in this process. Add its spec with db.add(), or name it in "components" of the config.`)
-    const dims = (listener.target.slot.shape as { readonly dims: number }).dims
+    const dims = (listener.serving.slot.shape as { readonly dims: number }).dims
     const [vector] = (await model.predict([example[key!]], ctx)).map((value) => checkVector(value, model))
     if (vector instanceof Float32Array && vector.length === dims) return vector
     const what = vector instanceof Float32Array ? `it has ${vector.length} dimensions, the index has ${dims}` : vector instanceof Error ? vector.message : 'it is no vector'

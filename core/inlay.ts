@@ -114,7 +114,9 @@ class Inlay {
       predictOne: async (input: I, options: { readonly signal?: AbortSignal } = {}) => (await handle.predict([input], options))[0]!,
       listen: async (on: Find, key: ListenerKey, options: ListenOptions = {}) => {
         const { collection, where, select } = on.source, { wait, signal, onProgress, ...of } = options
-        const declared = listener({ ...of, model: spec as never, on: collection, key, ...(where === undefined ? {} : { where }), ...(select === undefined || key !== '_base' ? {} : { select }) })
+        const list = core.listeners.ofChunks(collection)
+        if (list !== undefined && (key as unknown) !== 'value') throw new InlayError('INVALID_ARGUMENT', `A listener on the elements of ${quote(list.name)} reads "value"; ${quote(key)} was given.`)
+        const declared = list !== undefined ? listener({ ...of, model: spec as never, on: list.spec.collection, key: { kind: 'listener', name: list.name }, ...(where === undefined ? {} : { where }) }) : listener({ ...of, model: spec as never, on: collection, key, ...(where === undefined ? {} : { where }), ...(select === undefined || key !== '_base' ? {} : { select }) })
         await core.call(options.signal, (ctx) => this.#declare(declared as Spec<unknown>, ctx, version.hash))
         return this.#started(declared.name, { ...(wait === undefined ? {} : { wait }), ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) })
       },
@@ -140,6 +142,7 @@ class Inlay {
         const current = find()
         const rate = new Rate(options.onProgress)
         const run = await core.listeners.run(current, current.target, ctx, { which: 'failed', onRows: (r) => rate.report(r.done + r.failed, undefined, r.failed) })
+        for (const generation of core.listeners.generations(current)) if (generation !== current.target) await core.listeners.run(current, generation, ctx, { which: 'failed' })
         for (const l of this.declarations.withDownstream(name)) if (l.name !== name) await core.listeners.run(l, l.target, ctx)
         await this.declarations.switchOver(ctx)
         return { done: run.done + run.same, failed: run.failed, pending: run.pending }
@@ -221,7 +224,7 @@ class Inlay {
       const users = usersOf(kind, name, version?.hash, all).map((user) => `${user.kind} ${quote(user.name)}`)
       if (users.length > 0 && options.force !== true) throw new InlayError('CONFLICT', `The ${kind} ${quote(name)} is in use by ${users.join(', ')}. Remove these first, or give { force: true }.`, { details: { users } })
       const standing = there.state as unknown as Partial<ListenerState>
-      if (kind === 'listener' && version !== undefined && (version.version === standing.target || version.version === standing.serving?.version)) throw new InlayError('CONFLICT', `Version ${version.version} of the listener ${quote(name)} is ${version.version === standing.target ? 'the one that is kept up to date' : 'read until the new one is complete'}. Remove the listener, or add another version first.`)
+      if (kind === 'listener' && version !== undefined && (version.version === standing.target || version.version === standing.serving?.version || version.version === standing.previous?.version)) throw new InlayError('CONFLICT', `Version ${version.version} of the listener ${quote(name)} is ${version.version === standing.target ? 'the one that is kept up to date' : version.version === standing.serving?.version ? 'read until the new one is complete' : 'kept for a rollback'}. Remove the listener, or add another version first.`)
       if (options.force === true && kind === 'listener') {
         // What reads a listener goes with it: without it there is nothing to compute from.
         for (const user of usersOf(kind, name, undefined, all)) await this.#removeUser(user, ctx)
@@ -320,8 +323,8 @@ function usersOf(kind: ComponentKind, name: string, identity: string | undefined
       const { listener, compatible } = storedIndex(c)
       return kind === 'listener' ? listener === name : kind === 'model' && Object.values(compatible).some((m) => m.model === name && (identity === undefined || m.identity === identity))
     }
-    const { target, serving } = c.state as unknown as ListenerState
-    const specs = c.versions.filter((v) => v.version === target || v.version === serving?.version).map((v) => v.spec as unknown as StoredListener)
+    const { target, serving, previous } = c.state as unknown as ListenerState
+    const specs = c.versions.filter((v) => [target, serving?.version, previous?.version].includes(v.version)).map((v) => v.spec as unknown as StoredListener)
     return specs.some((stored) => (kind === 'listener' ? upstreamOf(stored).includes(name) : kind === 'model' && stored.model === name && (identity === undefined || stored.identity === identity)))
   })
 }

@@ -6,6 +6,8 @@
  *   dot(a, b, d)             the product of two vectors of d float32, d a multiple of 16
  *   dots(a, list, out, n, d) the same for each of n vectors that lie one after the other, written to `out`
  */
+import { InlayError, messageOf } from './errors.ts'
+
 const module = `AGFzbQEAAAABEAJgA39/fwF9YAV/f39/fwACDwEDZW52Bm1lbW9yeQIAAQMDAgABBw4CA2RvdAAABGRvdHMAAQrrAQK1AQIBfwR7A0AgACADav0ABAAgASADav0ABAD95gEgBP3kASEEIAAgA2r9AAQQIAEgA2r9AAQQ/eYBIAX95AEhBSAAIANq/QAEICABIANq/QAE
 IP3mASAG/eQBIQYgACADav0ABDAgASADav0ABDD95gEgB/3kASEHIANBwABqIQMgAyACQQJ0SQ0ACyAEIAX95AEgBiAH/eQB/eQBIQQgBP0fACAE/R8BkiAE/R8CIAT9HwOSkgsyAQF/A0AgAiAFQQJ0aiAAIAEgBBAAOAIAIAEgBEECdGohASAFQQFqIQUgBSADSQ0ACws=`
 const lanes = 16
@@ -62,8 +64,13 @@ export class Rows {
     this.size--
   }
   #grow(): void {
-    const capacity = this.#capacity * 2, pages = Math.ceil(this.#bytes(capacity) / pageBytes)
-    this.#memory.grow(pages - this.#memory.buffer.byteLength / pageBytes)
+    const most = Math.floor((mostPages * pageBytes - this.#stride) / (this.#stride + 4)), capacity = Math.min(this.#capacity * 2, most), pages = Math.ceil(this.#bytes(capacity) / pageBytes)
+    try {
+      if (capacity <= this.#capacity) throw new RangeError('4 GiB are full')
+      this.#memory.grow(pages - this.#memory.buffer.byteLength / pageBytes)
+    } catch (error) {
+      throw new InlayError('RESOURCE_EXHAUSTED', `The vectors of one index do not fit into this process: ${this.size} of ${this.dims} dimensions are there, and there is no memory for more (${messageOf(error)}). Keep vectors in a database that searches them: { vectors: 'postgres://…' }.`, { cause: error })
+    }
     this.#floats = new Float32Array(this.#memory.buffer)
     this.#capacity = capacity
   }

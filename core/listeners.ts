@@ -1,8 +1,8 @@
 /** Listeners as they run in this process: built from their components, kept in order of their chains, driven by the engine. */
 import { withoutFold, type Collections } from './collections.ts'
 import type { Component } from './components.ts'
-import { byContent, contentsOf, externalise, writeContent } from './content.ts'
-import type { Contents } from './contents.ts'
+import { byContent, contentOf, contentsOf, externalise, writeContent } from './content.ts'
+import { isUnknown, type Contents } from './contents.ts'
 import type { ArtifactStore, Ctx, Datalayer, Doc, Key, Model, Row, Slot, Value } from './contract.ts'
 import { decode, hashOf, pick, sha256 } from './encoding.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
@@ -10,7 +10,7 @@ import { evaluate, parseFilter, split, type Conjunct } from './match.ts'
 import { identityOf, missingSteps, predictChecked, runnable, shapeOf, type ModelParts, type Runnable, type StoredModel } from './model.ts'
 import { halving, isOutage, outcomesOf, reconcile, type ReconcileOptions, type Run, type Work } from './reconcile.ts'
 import { byKeys } from './search.ts'
-import { isDoc, setOwn } from './value.ts'
+import { copyAsked, isDoc, setOwn } from './value.ts'
 
 /** What is stored of a listener, and makes its version. */
 export interface StoredListener {
@@ -41,6 +41,8 @@ export interface ListenerState {
   readonly active: boolean
   /** Slots that are not read any more and wait to be dropped. */
   readonly obsolete: readonly string[]
+  /** Of these, generations that outputs of other listeners may still stand on. */
+  readonly retired?: readonly Served[]
   readonly chunk: number | null
   /** New outputs do not serve by themselves when they are complete: `Upgrade.switch` says when. */
   readonly hold?: true
@@ -84,6 +86,8 @@ export interface Listener {
   readonly target: Generation
   /** What served before the last upgrade, until it is dropped. */
   readonly previous: Generation | undefined
+  /** Generations that nobody reads by themselves, and that what other listeners serve was made from. */
+  readonly retired: readonly Generation[]
   readonly model: Model | undefined
 }
 export interface Outputs { done: number; failed: number; pending: number }
@@ -103,6 +107,20 @@ function valueAt(doc: Doc, path: string): Value | undefined {
 }
 
 const sharedRows = 32
+
+/** The value at a dotted path of a stored document, or the content that it lies in. */
+function storedAt(doc: Doc, path: string, codecs: StoredListener['codecs']): Value | undefined {
+  let value: Value | undefined = doc, at = ''
+  for (const segment of path.split('.')) {
+    if (value !== undefined && (hasContentAt(value) || codecs?.[at] !== undefined)) return value
+    value = isDoc(value) && Object.hasOwn(value, segment) ? value[segment] : undefined
+    at = at === '' ? segment : `${at}.${segment}`
+  }
+  return value
+}
+function hasContentAt(value: Value): boolean {
+  return isDoc(value) && contentOf(value) !== undefined
+}
 
 export interface ListenerParts extends ModelParts {
   readonly data: Datalayer
@@ -167,7 +185,7 @@ export class Listeners {
   async refresh(ctx: Ctx, stored: readonly Component[]): Promise<void> {
     const models = new Map(stored.filter((c) => c.kind === 'model').map((c) => [c.name, c]))
     const byName = new Map<string, Listener>()
-    const waiting = stored.filter((c) => c.kind === 'listener' && !isRemoved(c))
+    const waiting = stored.filter((c) => c.kind === 'listener' && !isRemoved(c)), needed = neededSlots(waiting)
     while (waiting.length > 0) {
       const next = waiting.findIndex((c) => upstreamOf(specOf(c)).every((name) => byName.has(name)))
       if (next === -1) {
@@ -175,20 +193,22 @@ export class Listeners {
         break
       }
       const [component] = waiting.splice(next, 1)
-      byName.set(component!.name, await this.#build(component!, models, byName, ctx))
+      byName.set(component!.name, await this.#build(component!, models, byName, needed, ctx))
     }
     this.#byName = byName
   }
 
-  async #build(component: Component, models: ReadonlyMap<string, Component>, built: ReadonlyMap<string, Listener>, ctx: Ctx): Promise<Listener> {
+  async #build(component: Component, models: ReadonlyMap<string, Component>, built: ReadonlyMap<string, Listener>, needed: ReadonlySet<string>, ctx: Ctx): Promise<Listener> {
     const state = component.state as unknown as ListenerState, spec = specOf(component), upstream = upstreamOf(spec)
-    const specAt = (version: number): StoredListener => component.versions.find((v) => v.version === version)!.spec as unknown as StoredListener
+    // Of a version that somebody removed, the selection is that of the others.
+    const specAt = (version: number): StoredListener => (component.versions.find((v) => v.version === version)?.spec ?? { ...spec, identity: '' }) as unknown as StoredListener
     const generation = (version: number, at: { readonly upstream: readonly string[]; readonly source?: string }, id?: string): Promise<Generation> =>
       this.#generation({ name: component.name, spec: specAt(version), version, upstream: at.upstream, source: at.source ?? spec.collection, id }, models.get(spec.model), ctx)
     const target = await generation(state.target, standOn(spec, (name) => built.get(name)!.target.slot))
-    const { serving, previous } = state
+    const { serving, previous } = state, apart = (at: Served): boolean => at.slot !== target.slot.id && at.slot !== serving?.slot && at.slot !== previous?.slot, retired: Generation[] = []
+    for (const at of state.retired ?? []) if (needed.has(at.slot) && apart(at)) retired.push(await generation(at.version, at, at.slot))
     return {
-      name: component.name, spec, state, upstream, target,
+      name: component.name, spec, state, upstream, target, retired,
       serving: serving === null || serving.slot === target.slot.id ? target : await generation(serving.version, serving, serving.slot),
       previous: previous === undefined || previous.slot === target.slot.id ? undefined : await generation(previous.version, previous, previous.slot),
       model: this.#modelOf(spec, specAt(serving?.version ?? state.target).identity, models.get(spec.model)),
@@ -209,6 +229,11 @@ export class Listeners {
     const slot: Slot = {
       id: id ?? slotOf(name, spec, upstream, source), collection: source, upstream, many: spec.many === true, label: `${spec.label}.${spec.model}`,
       shape: stored === undefined ? { kind: 'json' } : shapeOf(stored), ...(where === undefined ? {} : { where }), ...(fields === undefined ? {} : { fields }),
+    }
+    const gone = upstream.find((up) => !this.#opened.has(up))
+    if (gone !== undefined) {
+      const broken = new InlayError('NOT_FOUND', `The outputs of version ${version} of the listener ${quote(name)} were made from outputs that are gone.`)
+      return { version, slot, filters: false, reason: broken.message, broken }
     }
     let filters = this.#opened.get(slot.id)
     if (filters === undefined) {
@@ -234,6 +259,8 @@ export class Listeners {
     const elements = slot.upstream.length === 0, upstream = keys.filter((k) => 'listener' in k)
     const part = (key: StoredKey, row: Row, doc: Doc, outputs: Row['outputs']): Value | undefined =>
       'listener' in key ? elements ? doc['value'] : outputs?.[slot.upstream[upstream.indexOf(key)]!]?.[0] : key.field === '_base' ? { ...spec.select === undefined ? doc : pick(doc, spec.select), _id: row.key } : valueAt(doc, key.field)
+    /** What stands for the input in the stored row: a field inside of content is covered by the content. */
+    const inStored = (key: StoredKey, row: Row): Value | undefined => ('field' in key && key.field !== '_base' ? storedAt(row.doc, key.field, spec.codecs) : part(key, row, row.doc, row.outputs))
     const input = (row: Row, doc: Doc, outputs: Row['outputs']): Value | undefined => {
       if (!several) return part(keys[0]!, row, doc, outputs)
       const object: Record<string, Value> = {}
@@ -243,34 +270,36 @@ export class Listeners {
       }
       return object
     }
-    const predict = async (rows: readonly Row[], ctx: Ctx): Promise<readonly (readonly Value[] | Error)[]> => {
+    const predict = async (rows: readonly Row[], ctx: Ctx): Promise<readonly (readonly Value[] | Error | undefined)[]> => {
       const name = (i: number): string => rows[i]!.key, { codecs } = spec
       const docs = await contents.decoded(rows.map((row) => row.doc), { name, codecs, readers: (field) => this.#readers(slot.collection, field), fetch: true }, ctx)
       const upstreams = slot.upstream.length === 0 ? undefined : await contents.decoded(rows.map((row) => (row.outputs ?? {}) as Doc), { name, fetch: true }, ctx)
       const faults = docs.map((doc, i) => [doc, upstreams?.[i]].find((decoded) => InlayError.is(decoded)))
-      const unknown = faults.find((fault) => fault?.code === 'NOT_FOUND' && 'codec' in fault.details)
-      // Another process may know it: the rows wait, as they do for a function that is not here.
-      if (unknown !== undefined) throw new InlayError('PLUGIN_NOT_FOUND', unknown.message, { details: unknown.details })
+      const unknown = faults.find(isUnknown)
+      if (unknown !== undefined) this.#sayOnce(`Rows of the listener ${quote(spec.model)} on ${quote(spec.collection)} are pending: ${unknown.message}`, `codec ${slot.id}`)
       const good = faults.flatMap((fault, i) => (fault === undefined ? [i] : []))
-      const inputs = good.map((i) => input(rows[i]!, docs[i] as Doc, (upstreams?.[i] ?? rows[i]!.outputs) as Row['outputs'])), taking = { refuses: data.capabilities.refuses, codecs: contents.codecs, many: spec.many === true, codec: kept }
+      // A model may change what it is given: where others read the same rows, they are not to see it.
+      const own = this.of(slot.collection).length > 1 ? copyAsked : <T>(value: T): T => value
+      const inputs = good.map((i) => own(input(rows[i]!, docs[i] as Doc, (upstreams?.[i] ?? rows[i]!.outputs) as Row['outputs']))), taking = { refuses: data.capabilities.refuses, codecs: contents.codecs, many: spec.many === true, codec: kept }
       // Halved here, so that nothing is fetched and decoded again for it.
       const results = inputs.length === 0 ? [] : await halving(inputs, (part) => predictChecked(model, part, taking, ctx), ctx)
-      const outputs = faults.map((fault): readonly Value[] | Error => fault ?? new Error('the model gave no output'))
+      // Another process may know a codec that is not known here: such rows wait, as they do for a function that is not here.
+      const outputs = faults.map((fault): readonly Value[] | Error | undefined => (isUnknown(fault) ? undefined : fault ?? new Error('the model gave no output')))
       good.forEach((i, n) => { outputs[i] = results[n]! })
-      const found = new Map<string, Uint8Array>(), stored = slot.shape.kind === 'json' ? outputs.map((o) => (o instanceof Error ? o : o.map((value) => externalise(value, found)))) : outputs
+      const found = new Map<string, Uint8Array>(), stored = slot.shape.kind === 'json' ? outputs.map((o) => (o === undefined || o instanceof Error ? o : o.map((value) => externalise(value, found)))) : outputs
       await writeContent(artifacts, found, ctx)
-      return stored.map((output) => (!(output instanceof Error) && this.directed.has(slot.id) && output.some(isZero) ? new Error('a zero vector has no direction, and a cosine index lies on this output') : output))
+      return stored.map((output) => (output !== undefined && !(output instanceof Error) && this.directed.has(slot.id) && output.some(isZero) ? new Error('a zero vector has no direction, and a cosine index lies on this output') : output))
     }
     return {
       slot, worker: this.#parts.worker,
       // A row without a value for the one key has nothing to compute.
       select: async (rows, ctx) => {
         const docs = residual.length === 0 ? rows.map((row) => row.doc) : await contents.stored(rows.map((row) => row.doc), (i) => rows[i]!.key, ctx)
-        return rows.map((row, i) => residual.every((c) => c.test({ ...docs[i]!, _id: row.key, ...(fold === undefined ? {} : { _fold: fold(row.key) }) })) && (several || (part(keys[0]!, row, row.doc, row.outputs) ?? null) !== null))
+        return rows.map((row, i) => residual.every((c) => c.test({ ...docs[i]!, _id: row.key, ...(fold === undefined ? {} : { _fold: fold(row.key) }) })) && (several || (inStored(keys[0]!, row) ?? null) !== null))
       },
-      hash: (row) => hashOf([input(row, row.doc, row.outputs) ?? null]),
+      hash: (row) => hashOf([several ? Object.fromEntries(keys.flatMap((key): [string, Value][] => { const value = inStored(key, row); return value === undefined ? [] : [['listener' in key ? key.listener : key.field, value]] })) : inStored(keys[0]!, row) ?? null]),
       predict: async (rows, ctx) => {
-        const outputs: (readonly Value[] | Error)[] = []
+        const outputs: (readonly Value[] | Error | undefined)[] = []
         for (const part of byContent(rows)) outputs.push(...await predict(part, ctx))
         return outputs
       },
@@ -437,8 +466,20 @@ export class Listeners {
 }
 
 /** All generations of a listener, each once. */
-export function kept({ serving, target, previous }: Listener): readonly Generation[] {
-  return [...new Set([...previous === undefined ? [] : [previous], serving, target])]
+export function kept({ serving, target, previous, retired }: Listener): readonly Generation[] {
+  return [...new Set([...retired, ...previous === undefined ? [] : [previous], serving, target])]
+}
+/** What is stored of a generation that is kept beside the target. */
+export function servedOf({ slot, version }: Generation, { spec }: Listener): Served {
+  return { slot: slot.id, version, upstream: slot.upstream, ...(slot.collection === spec.collection ? {} : { source: slot.collection }) }
+}
+
+/** What retires a generation: it is dropped when nothing stands on it any more. */
+export function retire(state: ListenerState, at: Served): Pick<ListenerState, 'obsolete' | 'retired'> {
+  return { obsolete: [...new Set([...state.obsolete, at.slot])], retired: [...(state.retired ?? []).filter(({ slot }) => slot !== at.slot), at] }
+}
+export function without(state: ListenerState, ...names: readonly (keyof ListenerState)[]): ListenerState {
+  return Object.fromEntries(Object.entries(state).filter(([name]) => !names.includes(name as keyof ListenerState))) as unknown as ListenerState
 }
 
 /** A listener whose removal has begun. */
@@ -470,6 +511,19 @@ export function standOn(spec: StoredListener, slotOfListener: (name: string) => 
 export function slotOf(name: string, { identity, codecs, select }: StoredListener, upstream: readonly string[], source: string): string {
   const input = codecs === undefined && select === undefined ? [] : [hashOf({ codecs: codecs ?? null, select: select ?? null })]
   return slotId(source, name, [identity, ...upstream, ...input].join(' '))
+}
+
+/** Slots that outputs which are read, or kept for a rollback, were made from. */
+function neededSlots(components: readonly Component[]): ReadonlySet<string> {
+  const needed = new Set<string>(), states = components.map((c) => c.state as unknown as ListenerState), all = states.flatMap(({ serving, previous }) => [serving, previous])
+  const stand = (at: Served | null | undefined): void => { for (const id of [...at?.upstream ?? [], ...(at?.source === undefined ? [] : [at.source])]) needed.add(id) }
+  all.forEach(stand)
+  // What is retired may itself stand on what is retired.
+  for (let before = -1; before < needed.size;) {
+    before = needed.size
+    for (const { retired = [] } of states) for (const at of retired) if (needed.has(at.slot)) stand(at)
+  }
+  return needed
 }
 
 function specOf(component: Component): StoredListener {

@@ -10,8 +10,8 @@ export interface Work {
   select(rows: readonly Row[], ctx: Ctx): Promise<readonly boolean[]>
   /** Digest of what the model reads of the row, and of nothing else. */
   hash(row: Row): string
-  /** One list of values or one error per row. Throwing is the fault of some row of the batch, unless the error is `isOutage`. */
-  predict(rows: readonly Row[], ctx: Ctx): Promise<readonly (readonly Value[] | Error)[]>
+  /** One list of values or one error per row; undefined for a row that cannot be computed here, which waits. Throwing is the fault of some row of the batch, unless the error is `isOutage`. */
+  predict(rows: readonly Row[], ctx: Ctx): Promise<readonly (readonly Value[] | Error | undefined)[]>
   /** Who computes, for the marks. */
   readonly worker?: string
 }
@@ -41,15 +41,17 @@ const longestPauseMs = 250
 export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: ReconcileOptions = {}): Promise<Run> {
   const run: Run = { done: 0, same: 0, skipped: 0, failed: 0, pending: 0 }
   const known = new Map<string, readonly Value[]>()
-  let todo = options.keys ?? 'all', which = options.which ?? 'stale'
+  let waiting = 0, todo = options.keys ?? 'all', which = options.which ?? 'stale'
   for (let round = 0; round < rounds; round++) {
     if (round > 0) await sleep(Math.min(firstPauseMs * 2 ** (round - 1), longestPauseMs), undefined, { signal: ctx.signal }).catch(() => {})      // who holds the row may need a moment
     const refused: Key[] = []
+    waiting = 0
     let settling: Promise<void> = Promise.resolve()
     try {
       for await (const rows of rowsInChunks(ahead(data.rows(work.slot, which, todo, ctx)), options)) {
         if (options.stop?.aborted === true) break
         const outcomes = await outcomesOf(work, rows, ctx, { known, again: which === 'failed' ? 'failed' : which === 'all' && options.anew === true ? 'all' : undefined })
+        waiting += rows.length - outcomes.length
         await settling
         settling = settle(data, work, rows, outcomes, ctx, run, known).then((keys) => { refused.push(...keys); options.onRows?.(run) })
         settling.catch(() => {})                                           // thrown where it is awaited
@@ -57,7 +59,7 @@ export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: 
     } finally {
       await settling
     }
-    run.pending = refused.length
+    run.pending = refused.length + waiting
     if (refused.length === 0 || options.stop?.aborted === true) break
     todo = refused
     if (which === 'all' && options.anew !== true) which = 'stale'
@@ -85,7 +87,7 @@ export async function outcomesOf(work: Work, rows: readonly Row[], ctx: Ctx, { k
   const results = fresh.length === 0 ? [] : await halving(fresh.map((f) => f.row), (rows) => work.predict(rows, ctx), ctx)
   const now = new Date().toISOString()
   const byKey = new Map(fresh.map((f, i) => [f.row.key, results[i]!]))
-  return looked.map((l): Outcome => {
+  return looked.filter((l) => !byKey.has(l.row.key) || byKey.get(l.row.key) !== undefined).map((l): Outcome => {
     const base = { key: l.row.key, rev: l.row.rev, hash: l.hash, by: work.worker === undefined ? now : `${now} ${work.worker}` }
     if (!l.selected) return { ...base, kind: 'skip' }
     const result = byKey.get(l.row.key) ?? (current(l) ? undefined : known?.get(l.hash))

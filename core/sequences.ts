@@ -1,6 +1,7 @@
 /** Graphs with state: each row is a sequence of inputs, run in order, and what the graph gives as its state is fed to its next run. */
 import type { Ctx, Port, Session, Tensor } from './contract.ts'
 import { InlayError, quote } from './errors.ts'
+import { isOutage } from './reconcile.ts'
 import { vectorOf, type GraphItem } from './graph.ts'
 import { checkFeeds, elementArrays, isTensor, shapeText, sizeOf } from './tensor.ts'
 import { typedArrays, type TypedArrayName } from './value.ts'
@@ -16,13 +17,18 @@ export interface SequenceOptions {
 }
 
 /**
- * For each row one result per element of its sequence, without the batch dimension. State begins as zeros, free dimensions of it being 1, and never passes from one
+ * For each row one result per element of its sequence, or the row's error, without the batch dimension. State begins as zeros, free dimensions of it being 1, and never passes from one
  * row to another. An element with one dimension less than its input is a batch of one.
  */
-export async function runSequences(session: Session, rows: readonly (readonly GraphItem[])[], { state, constants = {}, outputs }: SequenceOptions, ctx: Ctx): Promise<readonly (readonly Tensors[])[]> {
+export async function runSequences(session: Session, rows: readonly (readonly GraphItem[])[], { state, constants = {}, outputs }: SequenceOptions, ctx: Ctx): Promise<readonly (readonly Tensors[] | Error)[]> {
   const fed = new Set(Object.values(state)), given = session.inputs.filter(({ name }) => !fed.has(name) && constants[name] === undefined)
   const wanted = outputs ?? session.outputs.map(({ name }) => name).filter((name) => state[name] === undefined)
-  return Promise.all(rows.map(async (row, i) => {
+  return Promise.all(rows.map((row, i) => one(row, i).catch((error: unknown) => {
+    if (isOutage(error) || ctx.signal.aborted || !(error instanceof Error)) throw error
+    return error
+  })))
+
+  async function one(row: readonly GraphItem[], i: number): Promise<readonly Tensors[]> {
     if (!Array.isArray(row)) throw new InlayError('INVALID_ARGUMENT', `Item ${i} is ${quote(row)}; a graph with state takes a list of inputs, which are run in order.`)
     let now: Tensors = Object.fromEntries(session.inputs.filter(({ name }) => fed.has(name)).map((port) => [port.name, zeros(port)]))
     const results: Tensors[] = []
@@ -40,7 +46,7 @@ export async function runSequences(session: Session, rows: readonly (readonly Gr
       results.push(Object.fromEntries(wanted.map((name) => [name, batched && made[name]!.dims[0] === 1 ? { ...made[name]!, dims: made[name]!.dims.slice(1) } : made[name]!])))
     }
     return results
-  }))
+  }
 }
 
 function tensorAt(port: Port, element: GraphItem, only: boolean, subject: string): Tensor {

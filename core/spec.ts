@@ -84,6 +84,7 @@ export function sequence(name: string, models: readonly unknown[]): unknown {
 /** Models that are given the same input. The output is an object of theirs by name, or what `output` makes of it: a mean, a vote. */
 export function ensemble<I, M extends Readonly<Record<string, ModelSpec<I, unknown>>>, O = { readonly [K in keyof M]: M[K] extends ModelSpec<infer _, infer P> ? P : unknown }>(name: string, models: M, options: { readonly output?: Step<{ readonly [K in keyof M]: M[K] extends ModelSpec<infer _, infer P> ? P : unknown }, O>; readonly shape?: readonly [number] } = {}): ModelSpec<I, O> {
   checkName('model', name)
+  checkOptions(options, ['output', 'shape'], `ensemble(${quote(name)}, …)`)
   if (Object.keys(models).length === 0 || Object.values(models).some((m: unknown) => !isModel(m))) throw new InlayError('INVALID_ARGUMENT', `The ensemble ${quote(name)} is given ${quote(models)}; an object of models is expected.`)
   if (options.shape !== undefined && options.output === undefined) throw new InlayError('INVALID_ARGUMENT', `The ensemble ${quote(name)} has a shape and no "output" step, which would make one vector of several outputs. Give one, such as their mean.`)
   return Object.freeze({ kind: 'model' as const, name, ensemble: { ...models }, ...options }) as unknown as ModelSpec<I, O>
@@ -197,6 +198,7 @@ export function vectorIndex<K extends string, I, Q extends object = object>(name
   /** Default `cosine`. */
   readonly measure?: Measure
 }): IndexSpec<{ readonly [P in K]?: I } & { readonly [P in keyof Q]?: Q[P] }> {
+  checkOptions(options, ['indexing', 'compatible', 'measure'], `vectorIndex(${quote(name)}, …)`)
   const measure = options.measure ?? 'cosine'
   if (!['cosine', 'dot', 'l2'].includes(measure)) throw new InlayError('INVALID_ARGUMENT', `The measure of index ${quote(name)} is ${quote(measure)}; "cosine", "dot" or "l2" is expected.`)
   return Object.freeze({ kind: 'index', name: checkName('index', name), indexing: options.indexing as unknown as IndexSpec['indexing'], compatible: (options.compatible ?? {}) as IndexSpec['compatible'], measure })

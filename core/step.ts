@@ -1,7 +1,7 @@
 /** Named functions: what may stand before and after a graph, or be a model by itself. Code is never stored, only its name, version and digest. */
 import type { Ctx } from './contract.ts'
 import { sha256 } from './encoding.ts'
-import { InlayError, messageOf, quote } from './errors.ts'
+import { checkOptions, InlayError, messageOf, quote } from './errors.ts'
 import { isOutage } from './reconcile.ts'
 
 /** A named function; see `step`. */
@@ -30,6 +30,7 @@ export function step<A, B>(nameAtVersion: `${string}@${number}`, run: (value: A,
   const parsed = /^([A-Za-z][A-Za-z0-9_-]{0,47})@(\d{1,9})$/.exec(nameAtVersion)
   if (parsed === null) throw new InlayError('INVALID_ARGUMENT', `The step ${quote(nameAtVersion)} is not named "name@version" (letters, digits, _ and -, at most 48; a whole number). Write for example "tokenize@1".`)
   if (typeof run !== 'function') throw new InlayError('INVALID_ARGUMENT', `The step ${quote(nameAtVersion)} was given ${quote(run)}; a function is expected.`)
+  checkOptions(options, ['batch', 'data'], `step(${quote(nameAtVersion)}, …)`)
   const digest = sha256(`${run}\n${options.batch ?? ''}\n${options.data === undefined ? '' : sha256(options.data)}`)
   const { batch } = options
   return Object.freeze({

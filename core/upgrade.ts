@@ -4,7 +4,7 @@ import type { Core } from './core.ts'
 import type { Ctx, Doc, Value } from './contract.ts'
 import type { Declarations } from './declarations.ts'
 import { InlayError, quote } from './errors.ts'
-import type { Generation, Listener, ListenerState } from './listeners.ts'
+import { retire, servedOf, without, type Generation, type Listener, type ListenerState } from './listeners.ts'
 import { byKeys } from './search.ts'
 import type { ModelSpec } from './spec.ts'
 import { same } from './value.ts'
@@ -14,10 +14,14 @@ const shownExamples = 5
 
 /** Begins an upgrade, or goes on with the one to the same model. */
 export async function upgrade(declarations: Declarations, name: string, to: ModelSpec, options: Wait, ctx: Ctx): Promise<Upgrade> {
-  const { core } = declarations, listener = current(core, name), { spec, state } = listener
+  const { core } = declarations
+  await core.refresh(ctx)
+  const listener = current(core, name), { spec, state } = listener
   if ((to as { readonly kind?: unknown } | undefined)?.kind !== 'model') throw new InlayError('INVALID_ARGUMENT', `upgrade of the listener ${quote(name)} is given ${quote(to)}; what model() makes is expected.`)
   if (to.name !== spec.model) throw new InlayError('INVALID_ARGUMENT', `The listener ${quote(name)} keeps the outputs of the model ${quote(spec.model)}, and ${quote(to.name)} is another model: its outputs lie at another path. Give a new version of ${quote(spec.model)}, or add another listener.`)
   declarations.learn(to)
+  const { shape } = listener.target.slot, on = [...core.indexes.entries()].find(([, index]) => index.listener === name)?.[0]
+  if (on !== undefined && shape.kind === 'vector' && to.shape?.[0] !== shape.dims) throw new InlayError('INVALID_ARGUMENT', `The index ${quote(on)} lies on the listener ${quote(name)} and has ${shape.dims} dimensions; the new version of ${quote(to.name)} gives ${to.shape?.[0] ?? 'no vectors'}. Add it under another name with an index of its own, and let readers take that one.`)
   const { hash } = await declarations.addModel(to, ctx)
   const goesOn = (state.hold === true || state.previous !== undefined) && spec.identity === hash
   if (!goesOn && state.previous !== undefined) throw new InlayError('CONFLICT', `The listener ${quote(name)} was switched to another version whose predecessor is still kept. Drop it or roll back first: see Upgrade.drop and rollback.`)
@@ -25,7 +29,11 @@ export async function upgrade(declarations: Declarations, name: string, to: Mode
   if (!goesOn) {
     for (const l of declarations.withDownstream(name)) await declarations.pin(l, ctx)
     const abandoned = state.hold === true ? [listener.target.slot.id] : []
-    await core.components.add('listener', name, { ...spec, identity: hash } as unknown as Doc, ctx, (before, target) => ({ ...before, target, hold: true, obsolete: [...before['obsolete'] as readonly string[], ...abandoned] }))
+    await core.components.add('listener', name, { ...spec, identity: hash } as unknown as Doc, ctx, (before, target) => {
+      const now = before as unknown as ListenerState
+      if (now.target !== state.target || now.hold !== state.hold || now.serving === null) throw new InlayError('CONFLICT', `The listener ${quote(name)} was changed by another process while its upgrade began. Look at it, and call upgrade() again.`, { retryable: true })
+      return { ...before, target, hold: true, obsolete: [...now.obsolete, ...abandoned] }
+    })
     await core.refresh(ctx)
   }
   const { version } = current(core, name).target
@@ -79,27 +87,28 @@ function handle(declarations: Declarations, name: string, version: number): Upgr
     rollback: (options = {}) => core.call(options.signal, async (ctx) => {
       const { listener, before } = await standing(ctx)
       if (before === undefined) throw new InlayError('NOT_FOUND', `The old outputs of ${quote(name)} were dropped: there is nothing to roll back to.`)
-      for (const l of declarations.withDownstream(name)) if (l.name !== name) await declarations.pin(l, ctx)
-      const dropped = listener.target.slot.id
-      await change(ctx, (state) => (state.target !== version ? undefined : { ...without(state, 'hold', 'previous'), target: before.version, serving: null, obsolete: [...new Set([...state.obsolete, dropped])] }))
+      for (const l of declarations.withDownstream(name)) {
+        if (l.name === name) continue
+        await declarations.pin(l, ctx)
+        // What it was being computed to, on outputs that go.
+        const { serving, target } = l
+        if (serving !== target) await core.components.change('listener', l.name, ctx, (c) => (c === undefined ? undefined : { versions: c.versions, state: { ...c.state, ...retire(c.state as unknown as ListenerState, servedOf(target, l)) } as unknown as Doc }))
+      }
+      await change(ctx, (state) => (state.target !== version ? undefined : { ...without(state, 'hold', 'previous'), target: before.version, serving: servedOf(before, listener), ...retire(state, servedOf(listener.target, listener)) }))
       await declarations.build(name, {}, ctx)
     }),
     drop: (options = {}) => core.call(options.signal, async (ctx) => {
       const { listener } = await standing(ctx)
       if (listener.state.hold === true) throw new InlayError('CONFLICT', `Readers of ${quote(name)} see the old outputs still. Call switch() before drop(), or rollback() to drop the new ones.`)
-      await change(ctx, (state) => (state.previous === undefined ? undefined : { ...without(state, 'previous'), obsolete: [...new Set([...state.obsolete, state.previous.slot])] }))
+      await change(ctx, (state) => (state.previous === undefined ? undefined : { ...without(state, 'previous'), ...retire(state, state.previous) }))
       await declarations.switchOver(ctx)
     }),
   }
 }
 
-function without(state: ListenerState, ...names: readonly (keyof ListenerState)[]): ListenerState {
-  return Object.fromEntries(Object.entries(state).filter(([name]) => !names.includes(name as keyof ListenerState))) as unknown as ListenerState
-}
-
 async function compare(core: Core, before: Generation, after: Generation, sample: number, ctx: Ctx): Promise<Comparison> {
   const { data, contents } = core, from = before.slot.collection, keys: string[] = []
-  for await (const rows of data.find({ from, fields: [] }, ctx)) keys.push(...rows.map((row) => row.key))
+  for await (const rows of data.rows({ ...after.slot, fields: [] }, 'all', 'all', ctx)) keys.push(...rows.flatMap((row) => (row.mark === undefined || row.mark.none === true ? [] : [row.key])))
   const step = Math.max(1, keys.length / sample), chosen = Array.from({ length: Math.min(sample, keys.length) }, (_, i) => keys[Math.floor(i * step)]!)
   const rows = await byKeys(data, { from, fields: [], slots: [before.slot.id, after.slot.id] }, chosen, ctx)
   let both = 0, equal = 0, cosines = 0, vectors = 0

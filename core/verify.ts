@@ -48,12 +48,14 @@ async function check(core: Core, listener: Listener, deep: boolean, ctx: Ctx): P
   const { data } = core, { slot, work, broken } = listener.target
   if (broken !== undefined) return { name: listener.name, rows: 0, missing: 0, stale: 0, failed: 0, orphaned: 0, failures: [], index: 0, blocked: broken.message }
   const tally = await data.tally(slot, ctx)
-  let differing = 0
+  // What is read, or kept for a rollback, is to be whole too.
+  let differing = 0, others = 0
+  for (const generation of core.listeners.generations(listener)) if (generation !== listener.target) { const { missing, stale } = await data.tally(generation.slot, ctx); others += missing + stale }
   if (deep && work !== undefined) {
     for await (const rows of data.rows(slot, 'all', 'all', ctx)) differing += rows.filter((row) => row.mark !== undefined && row.mark.rev === row.rev && row.mark.hash !== work.hash(row)).length
   }
   const failures = tally.failed === 0 ? [] : await failuresOf(data, slot, shownFailures, ctx)
-  return { name: listener.name, ...tally, stale: tally.stale + differing, failures, index: deep ? await checkCopies(core, listener, ctx) : 0 }
+  return { name: listener.name, ...tally, stale: tally.stale + differing + others, failures, index: deep ? await checkCopies(core, listener, ctx) : 0 }
 }
 
 export function failureOf(row: Row): Failure {

@@ -1,7 +1,7 @@
 /** Typed arrays of one checked type and length, as nothing but their elements: what `array.tobytes()` gives in Python. */
 import { codec, type CodecSpec } from '../codec.ts'
 import type { TypedArray } from '../contract.ts'
-import { InlayError, quote } from '../errors.ts'
+import { checkOptions, InlayError, quote } from '../errors.ts'
 import { bytesOf, isTypedArray, typedArrayName, typedArrays } from '../value.ts'
 
 const arrays = {
@@ -13,7 +13,9 @@ export type ArrayType = keyof typeof arrays
 export type ArrayOf<T extends ArrayType> = InstanceType<(typeof globalThis)[(typeof arrays)[T]]>
 
 /** A codec of typed arrays, stored as raw little-endian bytes. With `length`, others are refused, before anything is stored and when it is read. */
-export function arrayCodec<T extends ArrayType>(id: string, { type, length }: { readonly type: T; readonly length?: number }): CodecSpec<ArrayOf<T>> {
+export function arrayCodec<T extends ArrayType>(id: string, options: { readonly type: T; readonly length?: number }): CodecSpec<ArrayOf<T>> {
+  checkOptions(options, ['type', 'length'], `arrayCodec(${quote(id)}, …)`)
+  const { type, length } = options
   if (!Object.hasOwn(arrays, type)) throw new InlayError('INVALID_ARGUMENT', `The codec ${quote(id)} is declared for elements of type ${quote(type)}; one of ${Object.keys(arrays).join(', ')} is expected.`)
   if (length !== undefined && !(Number.isSafeInteger(length) && length >= 0)) throw new InlayError('INVALID_ARGUMENT', `The codec ${quote(id)} is declared for ${quote(length)} elements; a whole number from 0 is expected.`)
   const name = arrays[type], make = typedArrays[name], expects = `${type}[${length ?? '?'}]`

@@ -1,7 +1,7 @@
 /** Tensors as bytes: the .npy file that numpy writes and reads, version 1.0, little-endian, in C order. */
 import { codec, type CodecSpec } from '../codec.ts'
 import type { Tensor } from '../contract.ts'
-import { InlayError, messageOf, quote } from '../errors.ts'
+import { checkOptions, InlayError, messageOf, quote } from '../errors.ts'
 import { arrayOf, elementArrays, isTensor, shapeText, sizeOf } from '../tensor.ts'
 import { bytesOf, typedArrays, type TypedArrayName } from '../value.ts'
 
@@ -18,7 +18,9 @@ const descrs: Readonly<Record<string, string>> = {
 }
 
 /** A codec of tensors `{ type, dims, data }`. With `type` and `dims` only those fit: a float64 tensor is refused by a float32 codec, before anything is stored and when it is read. */
-export function tensorCodec(id: string = 'tensor', { type, dims }: TensorOptions = {}): CodecSpec<Tensor> {
+export function tensorCodec(id: string = 'tensor', options: TensorOptions = {}): CodecSpec<Tensor> {
+  checkOptions(options, ['type', 'dims'], `tensorCodec(${quote(id)}, …)`)
+  const { type, dims } = options
   if (type !== undefined && descrs[type] === undefined) throw new InlayError('INVALID_ARGUMENT', `The codec ${quote(id)} is declared for elements of type ${quote(type)}; one of ${Object.keys(descrs).join(', ')} is expected.`)
   if (dims !== undefined && !dims.every((dim) => dim === null || dim === '?' || isSize(dim))) throw new InlayError('INVALID_ARGUMENT', `The codec ${quote(id)} is declared for the dimensions ${quote(dims)}; whole numbers from 0 are expected, and null where any fits.`)
   const expects = `${type ?? 'any type'}[${dims === undefined ? '…' : dims.map((dim) => dim ?? '?').join(',')}]`

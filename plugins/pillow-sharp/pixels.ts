@@ -61,11 +61,16 @@ export function pixels(nameAtVersion: `${string}@${number}`, options: PixelsOpti
     }
     const results = Array<Tensor | Error>(images.length), sizes = new Set(images.map(sizeOf)), known = sizes.size === 1 && !sizes.has(undefined)
     let together: Elements | undefined, written = 0
-    const write = (i: number, pixels: Pixels): void => {
+    const write = async (i: number, pixels: Pixels): Promise<void> => {
       const window = windowOf(pixels, crop, nameOf(pictureOf(images[i]!))), { width, height } = window, size = channels * width * height
       if (known) together ??= elements(type, images.length * size)
       const data = together?.subarray(i * size, (i + 1) * size) ?? elements(type, size)
-      writePlanes(pixels, window, recipe, data, 0)
+      // Line by line where it is much, so that others have their turn.
+      const lines = Math.max(1, Math.ceil(elementsAtOnce / (width * channels)))
+      for (let from = 0; from < height; from += lines) {
+        if (from > 0) await breathe()
+        writePlanes(pixels, window, recipe, data, 0, [from, Math.min(height, from + lines)])
+      }
       results[i] = { type, dims: layout === 'chw' ? [channels, height, width] : [height, width, channels], data }
       written += size
     }
@@ -75,7 +80,7 @@ export function pixels(nameAtVersion: `${string}@${number}`, options: PixelsOpti
       try {
         const got = decoded(pictureOf(images[i]!), geometry, signal)
         if (got instanceof Promise) pending.push(got.then((pixels) => write(i, pixels)).catch((error: unknown) => fail(i, error)))
-        else write(i, got)
+        else pending.push(write(i, got).catch((error: unknown) => fail(i, error)))
       } catch (error) {
         fail(i, error)
       }

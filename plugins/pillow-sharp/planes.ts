@@ -44,11 +44,11 @@ export function halfOf(value: number): number {
   return sign | (((exponent + 14) << 10) + rounded)      // a carry out of the fraction is the next exponent, and 1024 steps are its hidden bit
 }
 
-/** Writes the window of the pixels to `out`, from `at` on. */
-export function writePlanes({ data, width: lineWidth, channels }: Pixels, { left, top, width, height }: Window, { colour, tables, planes }: Recipe, out: Elements, at: number): void {
+/** Writes the window of the pixels to `out`, from `at` on; or only some of its lines. */
+export function writePlanes({ data, width: lineWidth, channels }: Pixels, { left, top, width, height }: Window, { colour, tables, planes }: Recipe, out: Elements, at: number, [from, to]: readonly [number, number] = [0, height]): void {
   const step = planes ? 1 : tables.length, plane = planes ? width * height : 1, opaque = channels % 2 === 1
   const [first, second, third, fourth] = tables as readonly [Elements, Elements, Elements, Elements], [r, g, b] = channels < 3 ? [0, 0, 0] : colour === 'bgr' ? [2, 1, 0] : [0, 1, 2]
-  for (let y = 0, o = at; y < height; y++) {
+  for (let y = from, o = at + from * width * step; y < to; y++) {
     let i = ((top + y) * lineWidth + left) * channels
     const end = i + width * channels
     if (tables.length === 1) {
@@ -56,7 +56,7 @@ export function writePlanes({ data, width: lineWidth, channels }: Pixels, { left
       else for (; i < end; i += channels, o++) out[o] = first[(data[i]! * 19595 + data[i + 1]! * 38470 + data[i + 2]! * 7471 + 0x8000) >> 16]!
       continue
     }
-    if (tables.length === 4) for (let alpha = i + channels - 1, to = o + 3 * plane; alpha < end; alpha += channels, to += step) out[to] = fourth[opaque ? 255 : data[alpha]!]!
+    if (tables.length === 4) for (let alpha = i + channels - 1, into = o + 3 * plane; alpha < end; alpha += channels, into += step) out[into] = fourth[opaque ? 255 : data[alpha]!]!
     for (; i < end; i += channels, o += step) {
       out[o] = first[data[i + r!]!]!
       out[o + plane] = second[data[i + g!]!]!
