@@ -15,10 +15,14 @@ import { parseFilter } from './match.ts'
 import { identityOf, runnable, stepsOf, type Part, type StoredModel } from './model.ts'
 import type { OpenedCore } from './parts.ts'
 import { Rate } from './rate.ts'
+import { isOutage } from './reconcile.ts'
 import { labelOf, type IndexSpec, type ListenerKey, type ListenerSpec, type ModelSpec, type Spec } from './spec.ts'
 import { stepId, type Step } from './step.ts'
 import { copyIn } from './value.ts'
 import { failuresOf } from './verify.ts'
+
+/** More rows than writers have in hand at one moment. */
+const mostMoving = 1000
 
 export class Declarations {
   readonly core: OpenedCore
@@ -185,6 +189,10 @@ export class Declarations {
   async build(name: string, options: Wait, ctx: Ctx): Promise<void> {
     await this.#again(ctx, () => this.#compute(name, options, ctx))
     await this.switchOver(ctx)
+    const l = this.core.listeners.get(name)
+    if (l === undefined || l.serving === l.target || l.state.hold === true || this.core.outputs === 'worker' || l.target.work === undefined || !l.state.active) return
+    const { missing, stale } = await this.core.data.tally(l.target.slot, ctx)
+    if (missing + stale > 0) this.core.log.warn?.(`The new version of the listener ${quote(name)} lacks outputs of ${missing + stale} rows, so the old outputs are still read: db.verify({ repair: true }) goes on.`)
   }
 
   /** Once more where another process has dropped what this one knew of. */
@@ -210,7 +218,7 @@ export class Declarations {
       const run = await this.core.listeners.run(l, l.target, ctx, { onRows: report })
       if (l.name === name) report(run)
       if (run.failed > 0) await this.#sayFailed(l, run.failed, ctx)
-      if (run.pending > 0) this.core.log.warn?.(`${run.pending} rows of the listener ${quote(l.name)} kept changing and are pending: db.verify({ repair: true }) takes them.`)
+      if (run.pending > 0) this.core.log.warn?.(`${run.pending} rows of the listener ${quote(l.name)} are pending: they kept changing, or what they are made from cannot be read here. db.verify({ repair: true }) takes them.`)
     }
   }
 
@@ -220,11 +228,35 @@ export class Declarations {
   }
 
   /** New before old: outputs that are complete serve, and only then are their predecessors dropped. */
-  async switchOver(ctx: Ctx): Promise<void> {
-    await this.#again(ctx, () => this.#switch(ctx))
+  async switchOver(ctx: Ctx, computes: boolean = this.core.outputs !== 'worker'): Promise<void> {
+    await this.#again(ctx, () => this.#switch(ctx, computes))
   }
 
-  async #switch(ctx: Ctx): Promise<void> {
+  /** Whether the only rows that lack an output are being written at this moment: under steady writes there is always one, and its old output is as absent as its new one. Each row that lacks one is computed, and has its output then or was written again. */
+  async onlyMoving({ name, target }: Listener, ctx: Ctx, computes: boolean = this.core.outputs !== 'worker'): Promise<boolean> {
+    const { data, listeners } = this.core, l = listeners.get(name)!
+    if (!computes || target.work === undefined) return false
+    const due = async (among: readonly string[] | 'all'): Promise<ReadonlyMap<string, string> | undefined> => {
+      const found = new Map<string, string>()
+      for await (const rows of data.rows({ ...target.slot, fields: [] }, 'stale', among, ctx)) {
+        for (const { key, rev } of rows) found.set(key, rev)
+        if (found.size > mostMoving) return undefined
+      }
+      return found
+    }
+    const before = await due('all')
+    if (before === undefined) return false
+    const keys = [...before.keys()]
+    try {
+      if (keys.length > 0) await listeners.run(l, target, ctx, { keys })
+    } catch (error) {
+      if (!isOutage(error) || ctx.signal.aborted) throw error
+      return false
+    }
+    return [...await due(keys) ?? []].every(([key, rev]) => before.get(key) !== rev)
+  }
+
+  async #switch(ctx: Ctx, computes: boolean): Promise<void> {
     const { listeners, components, data } = this.core
     const switched = new Set<string>(), waiting = listeners.all().filter((l) => l.serving !== l.target || l.state.serving !== null || l.state.obsolete.length > 0)
     if (waiting.length === 0) return
@@ -233,7 +265,7 @@ export class Declarations {
       // A chain is complete from its beginning: before that, rows that upstream has not reached do not count yet.
       if (l.upstream.some((up) => listeners.get(up)!.state.serving !== null && !switched.has(up))) continue
       const { missing, stale, failed } = await data.tally(l.target.slot, ctx), before = l.serving.broken === undefined ? await data.tally(l.serving.slot, ctx) : { failed: Infinity }
-      if (missing + stale > 0) continue
+      if (missing + stale > 0 && !await this.onlyMoving(l, ctx, computes)) continue
       if (failed > before.failed) {
         this.core.log.warn?.(`The new version of the listener ${quote(l.name)} fails on ${failed} rows, the old one on ${before.failed}: the old outputs keep serving. See its failures() and retry(); or add the old model again, or remove the listener first to take the new one as it is.`)
         continue

@@ -289,7 +289,7 @@ class Inlay {
       const unknown = listeners?.find((name) => this.core.listeners.get(name) === undefined)
       if (unknown !== undefined) throw new InlayError('NOT_FOUND', `There is no listener ${quote(unknown)} to work for. See db.show('listener').`)
       const id = this.#workers++ === 0 ? this.core.worker : `${this.core.worker}.${this.#workers}`
-      return new Worker(this.core, id, options, AbortSignal.any([this.#life.closing, ...(signal === undefined ? [] : [signal])]), (c) => this.declarations.switchOver(c)).run(ctx).finally(() => { this.#workers-- })
+      return new Worker(this.core, id, options, AbortSignal.any([this.#life.closing, ...(signal === undefined ? [] : [signal])]), (c) => this.declarations.switchOver(c, true)).run(ctx).finally(() => { this.#workers-- })
     })
   }
 

@@ -402,7 +402,7 @@ export class Listeners {
       const failure = outcomes?.find((o) => o.kind === 'error')
       if (failure !== undefined) this.#sayOnce(`The listener ${quote(listener.name)} failed on the row ${quote(failure.key)}: ${failure.error}. Further failures are not said one by one: see its failures() and retry().`, `failed ${listener.name}`)
       const refused = outcomes === undefined ? undefined : new Set(await this.#parts.data.settle(slot, outcomes, ctx))
-      for (const { key } of part) if (outcomes === undefined) standing.set(key, 'pending')
+      for (const { key } of part) standing.set(key, 'pending')
       for (const o of outcomes ?? []) standing.set(o.key, refused!.has(o.key) ? 'late' : o.kind === 'values' ? o : o.kind === 'error' ? 'failed' : 'none')
     }
     return standing

@@ -80,7 +80,7 @@ function handle(declarations: Declarations, name: string, version: number): Upgr
       const { listener } = await standing(ctx)
       if (listener.state.hold !== true) return
       const { missing, stale, rows } = await core.data.tally(listener.target.slot, ctx)
-      if (missing + stale > 0) throw new InlayError('CONFLICT', `${missing + stale} of ${rows} rows have no output of version ${version} of ${quote(name)} yet. Compute them first: upgrade() again, or db.verify({ repair: true }).`, { details: { missing, stale, rows } })
+      if (missing + stale > 0 && !await declarations.onlyMoving(listener, ctx)) throw new InlayError('CONFLICT', `${missing + stale} of ${rows} rows have no output of version ${version} of ${quote(name)} yet. Compute them first: upgrade() again, or db.verify({ repair: true }).`, { details: { missing, stale, rows } })
       await change(ctx, (state) => (state.target !== version || state.serving === null ? undefined : { ...without(state, 'hold'), serving: null, previous: state.serving }))
       await declarations.switchOver(ctx)
     }),

@@ -2,7 +2,7 @@
 import type { Collection, Ctx, Slot } from '../../core/contract.ts'
 import { InlayError, quote } from '../../core/errors.ts'
 import { columnOf } from './shape.ts'
-import { ownName, type Run, type Sql } from './sql.ts'
+import { name, ownName, type Run, type Sql } from './sql.ts'
 import { describe, type Table } from './table.ts'
 import { makeView, standing } from './views.ts'
 
@@ -11,19 +11,25 @@ const format = '2'
 export const maxDims = 100_000
 
 /** Where a namespace lies. */
-export interface Place { readonly sql: Sql; readonly namespace: string }
+export interface Place {
+  readonly sql: Sql
+  readonly namespace: string
+  /** Name of the open file where the namespace is called the same, which is ambiguous without it. Others are left out, so that a file may be renamed. */
+  readonly catalog?: string
+}
 /** What `_meta` says of a slot. */
 export interface KnownSlot { readonly id: string; readonly collection: string; readonly many: boolean; readonly label?: string }
 
-export function table({ namespace }: Pick<Place, 'namespace'>, of: string): string {
-  return `${ownName(namespace)}.${ownName(of)}`
+export function table({ namespace, catalog }: Pick<Place, 'namespace' | 'catalog'>, of: string): string {
+  return `${catalog === undefined ? '' : `${name(catalog)}.`}${ownName(namespace)}.${ownName(of)}`
 }
 
 /** Makes the namespace, or checks that this Inlay understands the one that is there. */
 export async function openNamespace(sql: Sql, namespace: string, signal: AbortSignal): Promise<Place> {
-  const place = { sql, namespace }, meta = table(place, '_meta')
+  const [current] = await sql.read('select current_database() as name', [], signal), catalog = current!['name'] as string
+  const place = { sql, namespace, ...(catalog.toLowerCase() === namespace.toLowerCase() ? { catalog } : {}) }, meta = table(place, '_meta')
   const found = await sql.write(async ({ run }) => {
-    await run(`create schema if not exists ${ownName(namespace)}`)
+    await run(`create schema if not exists ${name(catalog)}.${ownName(namespace)}`)
     await run(`create table if not exists ${meta} (kind varchar not null, name varchar not null, spec json not null, made bigint not null, primary key (kind, name))`)
     const [row] = await run(`select spec ->> '$' as format from ${meta} where kind = 'format'`)
     if (row?.['format'] === '1') {
