@@ -70,7 +70,9 @@ export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: 
 /** Settles outcomes and counts them; returns the refused keys, whose values `known` keeps. */
 async function settle(data: Datalayer, work: Work, rows: readonly Row[], outcomes: readonly Outcome[], ctx: Ctx, run: Run, known?: Map<string, readonly Value[]>): Promise<readonly Key[]> {
   if (outcomes.length === 0) return []
-  const refused = new Set(await data.settle(work.slot, outcomes, ctx)), stillFailed = new Set(rows.filter((row) => row.mark?.error !== undefined).map((row) => row.key))
+  // What stands as it is needs no write, which would have those who read it look again. A list may be fenced by who died replacing it: that is undone by settling it.
+  const standing = new Set(rows.filter((row) => row.mark?.rev === row.rev && !work.slot.many).map((row) => row.key)), changed = outcomes.filter(({ kind, key }) => kind !== 'same' || !standing.has(key))
+  const refused = new Set(changed.length === 0 ? [] : await data.settle(work.slot, changed, ctx)), stillFailed = new Set(rows.filter((row) => row.mark?.error !== undefined).map((row) => row.key))
   for (const outcome of outcomes) {
     if (!refused.has(outcome.key)) run[outcome.kind === 'same' && stillFailed.has(outcome.key) ? 'failed' : counter[outcome.kind]]++
     else if (outcome.kind === 'values') known?.set(outcome.hash, outcome.values)

@@ -164,6 +164,9 @@ export function listener<I, O, K extends ListenerKey>(options: ListenerOptions<I
   const { name, ...rest } = options
   if (options.maxChunkSize !== undefined && (!Number.isInteger(options.maxChunkSize) || options.maxChunkSize < 1)) throw new InlayError('INVALID_ARGUMENT', `maxChunkSize is ${quote(options.maxChunkSize)}; a whole number from 1 is expected.`)
   checkOptions(options, ['model', 'on', 'where', 'key', 'name', 'maxChunkSize', 'active', 'flatten', 'select'], 'listener(…)')
+  if ((options.model as { readonly kind?: unknown } | undefined)?.kind !== 'model') throw new InlayError('INVALID_ARGUMENT', `The model of a listener is ${quote(options.model)}; what model() makes is expected.`)
+  if (typeof options.on !== 'string') throw new InlayError('INVALID_ARGUMENT', `A listener with the model ${quote(options.model.name)} has ${quote(options.on)} for "on"; the name of a collection is expected.`)
+  for (const key of [options.key].flat() as readonly ListenerKey[]) if (typeof key !== 'string' && (key as { readonly kind?: unknown } | undefined)?.kind !== 'listener') throw new InlayError('INVALID_ARGUMENT', `The key of a listener on ${quote(options.on)} is ${quote(key)}; a field, "_base", or what listener() makes is expected, or a list of them.`)
   if (options.select !== undefined && options.key !== '_base') throw new InlayError('INVALID_ARGUMENT', `The listener on ${quote(labelOf(options.key))} has "select", which says what of a whole document the model is given. Give the key "_base" with it, or the fields as the key.`)
   return Object.freeze({ ...rest, kind: 'listener', name: name === undefined ? defaultName(options.key, options.model.name) : checkName('listener', name), named: name !== undefined })
 }

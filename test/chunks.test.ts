@@ -62,6 +62,25 @@ describe.each(backends)('$name', (backend) => {
     expect(String(await db.plan([marked, letters]))).toContain('compute')
   })
 
+  it('chunks() of a list is listened to; a new list version with listeners behind it serves and goes back whole', async (ctx) => {
+    const db = await open(ctx, backend), docs = db.collection<{ text: string }>('docs')
+    const words = (version: number) => model<string, readonly string[]>('words', { run: step(`words@${version}`, (texts: readonly string[]) => texts.map((text) => text.split(version === 1 ? '. ' : ' '))) })
+    const len = await db.add(model<string, number>('len', { run: step('len@1', (texts: readonly string[]) => texts.map((t) => t.length)) }))
+    await docs.insert([{ _id: 'a', text: 'aa bb. cc' }])
+    const list = await db.add(listener({ model: words(1), on: 'docs', key: 'text', flatten: true })), sized = await len.listen(list.chunks(), 'value')
+    const read = async (): Promise<unknown> => (await list.chunks().toArray()).map((row) => [row._id, row.value, sized.of(row)])
+    expect(await read()).toEqual([['a#0', 'aa bb', 5], ['a#1', 'cc', 2]])
+    const up = await list.upgrade(words(2))
+    expect(await read()).toEqual([['a#0', 'aa bb', 5], ['a#1', 'cc', 2]])
+    await up.switch()
+    expect(await read()).toEqual([['a#0', 'aa', 2], ['a#1', 'bb.', 3], ['a#2', 'cc', 2]])
+    await docs.insert([{ _id: 'b', text: 'q. r' }])
+    await up.rollback()
+    expect(await read()).toEqual([['a#0', 'aa bb', 5], ['a#1', 'cc', 2], ['b#0', 'q', 1], ['b#1', 'r', 1]])
+    await expect(db.add(listener({ model: model<string, number>('count', { run: step('count@1', (texts: readonly string[]) => texts.map((t) => t.length)) }), on: 'docs', key: listener({ model: words(1), on: 'docs', key: 'text', flatten: true }), name: 'en', where: { lang: 'en' } }))).rejects.toThrow('which elements do not have')
+    expect(await db.verify({ deep: true })).toMatchObject({ ok: true })
+  })
+
   it('large outputs, of lists and of what is made from them, lie in artifacts that verify spares', async (ctx) => {
     const db = await open(ctx, backend), docs = db.collection<{ text: string }>('docs')
     const wide = (n: number) => model<string, readonly Uint8Array[]>(`wide${n}`, { run: step(`wide${n}@1`, (texts: readonly string[]) => texts.map((text) => [new Uint8Array(20_000).fill(text.length), new Uint8Array(20_000).fill(text.length + 1)])) })

@@ -1,7 +1,7 @@
 /** Models of every kind: made of models, of searches, of one graph, with state; with a database and without. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { ensemble, InlayError, listener, model, predict, predictOne, prompt, retrieve, sequence, step, vectorIndex, type Tensor } from '../index.ts'
+import { ensemble, inlay, InlayError, listener, model, predict, predictOne, prompt, retrieve, sequence, step, vectorIndex, type Tensor } from '../index.ts'
 import { backends, open } from './support/backends.ts'
 import { noSharedData, sharedData } from './support/shared-data.ts'
 
@@ -42,7 +42,7 @@ describe('without a database', () => {
     await expect(predictOne(model('two', { onnx, shape: [3] }), row)).rejects.toThrow('{ outputs: ["output"] }')
   })
 
-  it('a graph with state runs over the sequence of each row, from zeros each time', async ({ skip }) => {
+  it('a graph with state runs over the sequence of each row, from zeros each time', async ({ skip, onTestFinished }) => {
     const onnx = sharedData('models/audio/silero-vad-16k.onnx') ?? skip(noSharedData('models/audio/silero-vad-16k.onnx'))
     const frames = (n: number, f: number): Tensor[] => Array.from({ length: n }, (_, k) => ({ type: 'float32', dims: [512], data: Float32Array.from({ length: 512 }, (_, i) => Math.sin((k * 512 + i) * f) * 0.5) }))
     const vad = model<readonly Tensor[], readonly number[]>('vad', {
@@ -63,6 +63,11 @@ describe('without a database', () => {
     }
     expect(a).toEqual(expected)
     expect(new Set(expected).size).toBe(4)
+    // One bad sequence fails alone: the others of its batch have been run once, and count.
+    const db = await inlay({ data: 'memory:', config: false, log: {} }), sounds = db.collection<{ frames: readonly Tensor[] }>('sounds'), heard = await db.add(listener({ model: vad, on: 'sounds', key: 'frames' }))
+    onTestFinished(() => db.close())
+    await sounds.insert([{ _id: 'a', frames: frames(4, 0.05) }, { _id: 'b', frames: [{ type: 'float64', dims: [512], data: new Float64Array(512) }] }, { _id: 'c', frames: frames(2, 0.3) }])
+    expect((await sounds.find().toArray()).map((row) => heard.of(row))).toEqual([a, undefined, b])
     await expect(predictOne(model('flat', { onnx, state: { stateN: 'state' } }), [{ input: frames(1, 1)[0]! }] as never)).rejects.toThrow('"sr" is missing')
   })
 

@@ -1,4 +1,6 @@
 /** Lineage of outputs, and upgrades that the application drives, on every backend. */
+import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { listener, model, step } from '../index.ts'
 import { backends, open } from './support/backends.ts'
@@ -85,5 +87,63 @@ describe.each(backends)('$name', (backend) => {
     // Declaring the old model again takes it back, new before old as always.
     await db.add(first)
     expect((await docs.find().toArray()).map((row) => a.of(row))).toEqual(['ABC', 'DE'])
+  })
+
+  it('generations that are kept for a rollback are not removed, and are maintained after a restart', async (ctx) => {
+    const uri = backend.uri(ctx), namespace = `r${randomBytes(6).toString('hex')}`, at = { ...backend, uri: () => uri }
+    const opened = await open(ctx, at, { namespace }), early = opened.collection<{ text: string }>('docs'), a = await opened.add(first), second = listener({ model: long, on: 'docs', key: first })
+    await early.insert([{ _id: 'a', text: 'x' }])
+    await opened.add(second)
+    const two = upper(2, (t) => `${t}${t}`), up = await a.upgrade(two)
+    await up.switch()
+    await expect(opened.remove('listener', a.name, { version: 0 })).rejects.toMatchObject({ code: 'CONFLICT' })
+    await expect(opened.remove('model', 'upper', { version: 0 })).rejects.toMatchObject({ code: 'CONFLICT' })
+    if (backend.name !== 'memory') await opened.close()
+    const db = backend.name === 'memory' ? opened : await open(ctx, at, { namespace }), docs = db.collection<{ text: string }>('docs')
+    for (const spec of [upper(1), two]) await db.add(spec)
+    await db.add(long)
+    const handle = await db.load(first), b = await db.load(second), read = async (): Promise<unknown> => (await docs.find().toArray()).map((row) => [handle.of(row), b.of(row)])
+    await docs.insert([{ _id: 'b', text: 'y' }])
+    expect(await read()).toEqual([['xx', 2], ['yy', 2]])
+    const resumed = await handle.upgrade(two)
+    await resumed.rollback()
+    expect(await read()).toEqual([['X', 1], ['Y', 1]])
+    expect(await db.verify({ repair: true, deep: true })).toMatchObject({ ok: true, missing: 0, stale: 0 })
+  })
+
+  it('readers keep their outputs while an upgrade is rolled back whose upstream was replaced meanwhile', async (ctx) => {
+    const db = await open(ctx, backend), docs = db.collection<{ text: string }>('docs')
+    let gate: Promise<void> | undefined
+    const len = (version: number) => model<string, string>('len', { run: step(`len@${version}`, async (texts: readonly string[]) => { await gate; return texts.map((t) => `${version}(${t})`) }) })
+    await docs.insert([{ _id: 'a', text: 'x' }])
+    await db.add(first)
+    const d = await db.add(listener({ model: len(1), on: 'docs', key: first })), up = await d.upgrade(len(2))
+    await up.switch()
+    await db.add(listener({ model: upper(2, (t) => `${t}${t}`), on: 'docs', key: 'text' }))
+    let release = (): void => {}
+    gate = new Promise((resolve) => { release = resolve })
+    const rolling = up.rollback(), seen = new Set<unknown>()
+    for (let i = 0; i < 10; i++) { seen.add(d.of((await docs.findOne())!)); await sleep(10) }
+    release()
+    await rolling
+    expect([[...seen].includes(undefined), d.of((await docs.findOne())!)]).toEqual([false, '1(xx)'])
+  })
+
+  it('a new version serves though rows keep being written, by itself and by switch', async (ctx) => {
+    const db = await open(ctx, backend), docs = db.collection<{ n: number }>('docs')
+    const times = (by: number) => model<number, number>('times', { run: step(`times@${by}`, async (all: readonly number[]) => { await sleep(5); return all.map((n) => n * by) }) }), on = (by: number) => listener({ model: times(by), on: 'docs', key: 'n' })
+    await docs.insert(Array.from({ length: 60 }, (_, i) => ({ _id: `k${i}`, n: i })))
+    const handle = await db.add(on(2)), states = async (): Promise<unknown> => (await db.show('listener')).map(({ version, state }) => [version, state])
+    const writing = { on: true }, writers = [0, 1, 2].map(async (s) => { for (let i = s; writing.on; i += 3) await docs.update({ _id: `k${i % 60}` }, { $inc: { n: 1 } }) })
+    try {
+      await db.add(on(3))
+      expect(await states()).toEqual([[1, 'ready']])
+      await (await handle.upgrade(times(4))).switch()
+    } finally {
+      writing.on = false
+      await Promise.all(writers)
+    }
+    expect((await docs.find().toArray()).filter((row) => handle.of(row) !== row.n * 4)).toEqual([])
+    expect(await db.verify({ deep: true })).toMatchObject({ missing: 0, stale: 0 })
   })
 })

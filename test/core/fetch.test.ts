@@ -9,6 +9,7 @@ import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import type { Ctx } from '../../core/contract.ts'
 import { InlayError } from '../../core/errors.ts'
+import { allowed, parseUrl } from '../../core/allow.ts'
 import { Fetcher, type ContentOptions } from '../../core/fetch.ts'
 import { notPublic } from '../../core/http.ts'
 import { isOutage } from '../../core/reconcile.ts'
@@ -424,4 +425,12 @@ describe('other schemes', () => {
     expect(await fault(fetcher.fetch('s3://bucket/hang', ctx))).toContain('within the 100 ms')
     expect(await fault(fetcher.fetch('s3://other/key', ctx))).toContain('may not be fetched')
   })
+})
+
+it('a folder of an allowed URL is not left by an escape, whatever else is escaped beside it', () => {
+  const list = allowed(['https://images.example.com/cats', 'https://h.com/'], '/')
+  const takes = (uri: string): boolean => list.has(parseUrl(uri)!)
+  expect(['https://images.example.com/cats/x.png', 'https://images.example.com:443/cats/x', 'HTTPS://H.COM/x'].map(takes)).toEqual([true, true, true])
+  const refused = ['/catsx', '/cats/%2e%2e/x', '/cats/..%2fx', '/cats/%252e%252e/x', '/cats\\..\\x', '/cats/%2e%2e%5cx', '/cats/%zz/..%2fsecret', '/cats/..%2f%zz'].map((path) => `https://images.example.com${path}`)
+  expect([...refused, 'https://h.com@evil.com/x', 'https://evil.com#@h.com/', 'https://h.com:8443/x', 'http://h.com/x'].filter(takes)).toEqual([])
 })

@@ -209,3 +209,17 @@ it('a part of a large artifact is read without the rest', async (test) => {
   expect(parts.map((part) => part.byteLength)).toEqual([6, 14])
   expect(Buffer.concat(parts).equals(bytes.subarray(1_048_570, 1_048_590))).toBe(true)
 })
+
+it('a file may be called like the namespace, in whatever case, and be opened again', async (test) => {
+  for (const file of ['inlay.duckdb', 'INLAY.db']) {
+    const uri = `duckdb:${join(place(test), '..', file)}`
+    for (let i = 0; i < 2; i++) {
+      const { data, close } = await duckdb.connect!(uri, { namespace: 'inlay' }, live)
+      await data!.create(own('books'), live)
+      await data!.write('books', [{ kind: 'insert', key: `k${i}`, doc: { n: i } }], live)
+      expect(await data!.count({ from: 'books' }, live)).toBe(i + 1)
+      expect((await data!.native!('select _id from inlay.inlay.books', live) as readonly unknown[]).length).toBe(i + 1)
+      await close()
+    }
+  }
+})
