@@ -27,8 +27,12 @@ export interface Asked {
 }
 
 /** How it runs. */
+/** Where an output lies, and where the user finds it. */
+interface OutputPath { readonly slot: string; readonly many: boolean; readonly label: string; readonly model: string }
 interface Planned {
   readonly query: Query
+  /** What of the outputs is shown: those that were asked for, whatever serves when the rows come. */
+  readonly paths: readonly OutputPath[]
   readonly pushed: readonly Conjunct[]
   readonly residual: readonly Conjunct[]
   /** Order that core makes; absent where the database does, or none is asked. */
@@ -188,9 +192,9 @@ export class Find {
   }
 
   async *#scanned(ctx: Ctx): AsyncGenerator<readonly Seen[]> {
-    const { query, residual, order, native } = this.#plan(true)
+    const { query, residual, paths, order, native } = this.#plan(true)
     const { skip = 0, limit } = this.#asked
-    const matching = this.#matching(query, residual, ctx)
+    const matching = this.#matching(query, residual, paths, ctx)
     if (order !== undefined) {
       const top = new Top<Seen>(order, limit === undefined ? undefined : skip + limit), attached = this.#core.collections.attached(this.#collection)
       let n = 0
@@ -214,10 +218,10 @@ export class Find {
     }
   }
 
-  async *#matching(query: Query, residual: readonly Conjunct[], ctx: Ctx): AsyncGenerator<readonly Seen[]> {
+  async *#matching(query: Query, residual: readonly Conjunct[], paths: readonly OutputPath[], ctx: Ctx): AsyncGenerator<readonly Seen[]> {
     for await (const page of this.#core.data.find(query, ctx)) {
       for (const rows of byContent(page)) {
-        const seen = await this.#see(rows, ctx), passing = residual.length === 0 ? seen : seen.filter(({ view }) => residual.every((c) => c.test(view)))
+        const seen = await this.#see(rows, paths, ctx), passing = residual.length === 0 ? seen : seen.filter(({ view }) => residual.every((c) => c.test(view)))
         if (passing.length > 0) yield passing
       }
     }
@@ -225,13 +229,13 @@ export class Find {
 
   async *#ranked(ctx: Ctx): AsyncGenerator<readonly Seen[]> {
     const { example, index: handle, n, before } = this.#asked.like!, { skip = 0, limit } = this.#asked
-    const { query, residual } = this.#plan(false)
+    const { query, residual, paths } = this.#plan(false)
     const index = await this.#core.indexes.open(handle, ctx)
     if (index.slot.collection !== this.#collection) throw new InlayError('INVALID_ARGUMENT', `The index ${quote(handle.name)} lies on the collection ${quote(index.slot.collection)}, not on ${quote(this.#collection)}. Search there, or add an index here.`)
     const vector = await this.#core.indexes.vectorOf(handle, example, ctx)
     const views = new Map<string, Seen>()
     const passing = async (rows: readonly Row[]): Promise<readonly Row[]> => {
-      const passed = (await this.#see(rows, ctx)).filter((seen) => residual.every((c) => c.test(seen.view)))
+      const passed = (await this.#see(rows, paths, ctx)).filter((seen) => residual.every((c) => c.test(seen.view)))
       for (const seen of passed) views.set(seen.row.key, seen)
       return passed.map((seen) => seen.row)
     }
@@ -243,7 +247,7 @@ export class Find {
       near = near.filter((h) => passed.has(h.row.key))
     }
     const unseen = near.filter((h) => !views.has(h.row.key)).map((h) => h.row)
-    for (const seen of await this.#see(unseen, ctx)) views.set(seen.row.key, seen)
+    for (const seen of await this.#see(unseen, paths, ctx)) views.set(seen.row.key, seen)
     let hits = near.map((h) => {
       const { row, view } = views.get(h.row.key)!
       return { row, distance: h.distance, view: { ...view, ...(index.slot.many ? { offset: h.offset } : {}), score: index.measure === 'cosine' ? 1 - h.distance : 0 - h.distance, distance: h.distance } }
@@ -264,6 +268,7 @@ export class Find {
     const conjuncts = attached ? withoutFold(asked) : asked
     const { where: filter, residual, pushed } = split(conjuncts, data.capabilities, (slot) => filterable.has(slot))
     const slots = only === undefined || residual.some((c) => c.reads.includes('_outputs')) ? listeners.of(this.#collection).flatMap((l) => (l.serving.broken === undefined ? [l.serving.slot.id] : [])) : []
+    const paths = listeners.of(this.#collection).map((l) => ({ slot: l.serving.slot.id, many: l.serving.slot.many, label: l.spec.label, model: l.spec.model }))
     let order = sort === undefined ? undefined : parseSort(sort)
     if (order !== undefined && (order.length === 0 || (order[0]!.path.join('.') === '_id' && !order[0]!.descending))) order = undefined
     const sorts = order !== undefined && data.capabilities.order && order.every(({ path }) => path[0] !== '_outputs' && !(attached && path[0] === '_fold'))
@@ -276,7 +281,7 @@ export class Find {
         ...(sorts && native ? { order: order!.map(({ path, descending }) => ({ path: { at: path }, descending })) } : {}),
         ...(native && skip !== undefined && skip > 0 ? { skip } : {}), ...(native && limit !== undefined ? { limit } : {}),
       },
-      pushed, residual, native, order: native ? undefined : order,
+      pushed, residual, paths, native, order: native ? undefined : order,
     }
   }
 
@@ -291,9 +296,8 @@ export class Find {
   }
 
   /** Rows as the user sees them: with `_id`, content in place, and outputs by their path. */
-  async #see(rows: readonly Row[], ctx: Ctx): Promise<readonly Seen[]> {
-    const { contents, listeners, collections } = this.#core, fold = collections.attached(this.#collection) ? collections.foldOf(this.#collection) : undefined
-    const paths = listeners.of(this.#collection).map((l) => ({ slot: l.serving.slot.id, many: l.serving.slot.many, label: l.spec.label, model: l.spec.model }))
+  async #see(rows: readonly Row[], paths: readonly OutputPath[], ctx: Ctx): Promise<readonly Seen[]> {
+    const { contents, collections } = this.#core, fold = collections.attached(this.#collection) ? collections.foldOf(this.#collection) : undefined
     const views = rows.map((row): Doc => {
       const view: Record<string, Value> = { _id: row.key, ...row.doc, ...(fold === undefined ? {} : { _fold: fold(row.key) }) }
       let outputs: Record<string, Value> | undefined
