@@ -1,10 +1,11 @@
 /** Codecs: values that are no plain data (pictures, sounds, tensors, yours) become bytes in documents and come back. */
 import { checkName } from './components.ts'
-import type { Codec, ContentOf, Doc, Value } from './contract.ts'
+import type { Codec, ContentOf, Doc, Tensor, Value } from './contract.ts'
 import { contentOf } from './content.ts'
 import { sha256 } from './encoding.ts'
 import { checkOptions, InlayError, messageOf, quote } from './errors.ts'
 import type { Spec } from './spec.ts'
+import { arrayOf, elementArrays, sizeOf } from './tensor.ts'
 import { contentKey, copyOut, fault, isTypedArray, setOwn, Unstorable } from './value.ts'
 
 /** A declared codec; see `codec`. */
@@ -230,7 +231,10 @@ export function describe(value: unknown): string {
   if (isTypedArray(value)) return `${value.constructor.name.replace(/Array$/, '').toLowerCase().replace('big', '').replace('uint8clamped', 'clamped uint8')}[${value.length}]`
   if (typeof value !== 'object' || value === null) return quote(value)
   const { type, dims, constructor } = value as { readonly type?: unknown; readonly dims?: unknown; readonly constructor?: { readonly name?: string } }
-  if (typeof type === 'string' && Array.isArray(dims)) return `a tensor ${type}[${dims.join(',')}]`
+  if (typeof type === 'string' && Array.isArray(dims)) {
+    const { data } = value as Tensor, whole = isTypedArray(data) && arrayOf(data) === elementArrays[type] && data.length === sizeOf(dims)
+    return `a tensor ${type}[${dims.join(',')}]${whole ? '' : `, whose data are ${describe(data)}`}`
+  }
   return Array.isArray(value) ? `a list of ${value.length}` : constructor === Object || constructor === undefined ? `an object with ${Object.keys(value).map(quote).join(', ') || 'nothing'}` : `a ${constructor.name}`
 }
 

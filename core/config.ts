@@ -4,6 +4,7 @@ import { dirname, join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Config, Log } from './api.ts'
 import { InlayError, messageOf, quote } from './errors.ts'
+import { devices } from './spec.ts'
 import { redact, redactUri } from './uri.ts'
 
 /** Helps an editor with the config file; gives back what it is given. */
@@ -11,7 +12,6 @@ export function defineConfig(config: Config): Config {
   return config
 }
 
-const devices = ['auto', 'cpu', 'cuda', 'webgpu', 'coreml', 'directml']
 const isText = (value: unknown): boolean => typeof value === 'string' && value !== ''
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) > 0
 const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value)

@@ -5,6 +5,9 @@ import { checkName } from './components.ts'
 import { checkOptions, InlayError, quote } from './errors.ts'
 import type { Step } from './step.ts'
 
+/** Where a graph may run. */
+export const devices: readonly string[] = ['auto', 'cpu', 'cuda', 'webgpu', 'coreml', 'directml'] satisfies readonly (Device | 'auto')[]
+
 declare const handle: unique symbol
 /** Declared data of one kind and name; `H` is what `db.add` gives for it. */
 export interface Spec<H> {
@@ -66,6 +69,7 @@ export function model(name: string, options: Omit<ModelSpec, 'kind' | 'name'>): 
   if (shape !== undefined && (!Array.isArray(shape) || shape.length !== 1 || !Number.isInteger(shape[0]) || shape[0] < 1)) throw new InlayError('INVALID_ARGUMENT', `The shape of model ${quote(name)} is ${quote(shape)}; one whole number of dimensions is expected, for example [384].`)
   if (shape !== undefined && options.output !== undefined) throw new InlayError('INVALID_ARGUMENT', `The model ${quote(name)} has both "shape" and an "output" step; a shape takes the graph's vector as it is. Leave one out.`)
   if (shape !== undefined && options.codec !== undefined) throw new InlayError('INVALID_ARGUMENT', `The model ${quote(name)} has both "shape" and a codec; vectors are stored as vectors. Leave one out.`)
+  if (options.device !== undefined && !devices.includes(options.device)) throw new InlayError('INVALID_ARGUMENT', `The device of model ${quote(name)} is ${quote(options.device)}; one of ${devices.map(quote).join(', ')} is expected.`)
   if (options.run !== undefined) for (const only of ['input', 'output', 'outputs', 'constants', 'state', 'device'] as const) if (options[only] !== undefined) throw new InlayError('INVALID_ARGUMENT', `The model ${quote(name)} is a function and has "${only}", which is for graphs. Do that in the function.`)
   return Object.freeze({ ...options, kind: 'model', name })
 }

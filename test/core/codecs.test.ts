@@ -99,6 +99,7 @@ describe('the tensor codec', () => {
     expect(codec.expects).toBe('float32[?,1024]')
     expect(tensorCodec('x', { type: 'float32', dims: [1024] }).expects).toBe('float32[1024]')
     expect(inWords(wrong)).toBe('a tensor float64[1,1024]')
+    expect(inWords({ type: 'float32', dims: [2, 2], data: Float64Array.of(1, 2, 3) })).toBe('a tensor float32[2,2], whose data are float64[3]')
     expect(codec.is(wrong)).toBe(false)
     expect(codec.is({ type: 'float32', dims: [7, 1024], data: new Float32Array(7 * 1024) })).toBe(true)
     expect(codec.is({ type: 'float32', dims: [1024], data: new Float32Array(1024) })).toBe(false)
