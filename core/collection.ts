@@ -21,6 +21,8 @@ const chunkRows = 500
 /** Where nothing is computed of them. */
 const plainChunkRows = 2000
 const chunkBytes = 16 * 1024 * 1024
+/** Contents of a stream that codecs may be making at once. */
+const mostMaking = 16
 const attempts = 100
 const longestPauseMs = 20
 const ownFields = ['_outputs', '_rev'] as const
@@ -156,12 +158,18 @@ export class Collection {
       }
     }
     try {
-      let bytes = 0
+      let bytes = 0, making: Pending[] = []
       const most = this.#core.listeners.of(this.name).length === 0 ? plainChunkRows : chunkRows
       for await (const doc of stoppable(docs, ctx)) {
         index++
         chunk.push(doc)
         bytes += doc.doc === undefined ? 0 : weightOf(doc.doc)
+        // What codecs are still making is weighed when it is there, some at a time.
+        if (doc.doc !== undefined) making.push(...doc.pending)
+        if (making.length >= mostMaking) {
+          for (const { made } of making) bytes += (await made.catch(() => '')).length
+          making = []
+        }
         if (chunk.length < most && bytes < chunkBytes) continue
         await flush()
         bytes = 0
@@ -525,7 +533,7 @@ async function* stoppable<T>(source: AsyncIterable<T>, { signal }: Ctx): AsyncIt
 }
 /** About how many bytes a document has, by its large parts at the top and one level below. */
 function weightOf(doc: Doc): number {
-  const size = (value: Value): number => (typeof value === 'string' ? value.length : ArrayBuffer.isView(value) ? value.byteLength : 8)
+  const size = (value: Value): number => (typeof value === 'string' ? value.length : ArrayBuffer.isView(value) ? value.byteLength : value instanceof Blob ? value.size : 8)
   return Object.values(doc).reduce<number>((sum, value) => sum + (isDoc(value) || Array.isArray(value) ? Object.values(value).reduce<number>((inner, v) => inner + size(v as Value), 0) : size(value as Value)), 0)
 }
 async function* oneByOne<T>(list: readonly T[]): AsyncIterable<T> {

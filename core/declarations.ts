@@ -224,7 +224,7 @@ export class Declarations {
 
   async #sayFailed({ name, target }: Listener, failed: number, ctx: Ctx): Promise<void> {
     const [first] = await failuresOf(this.core.data, target.slot, 1, ctx)
-    if (first !== undefined) this.core.log.warn?.(`The listener ${quote(name)} failed on ${failed} rows, on ${quote(first._id)} because: ${first.error}. See failures() and retry() of the listener.`)
+    if (first !== undefined) this.core.log.warn?.(`The listener ${quote(name)} failed on ${failed} rows, on ${quote(first._id)} because: ${first.error.replace(/\.$/, '')}. See failures() and retry() of the listener.`)
   }
 
   /** New before old: outputs that are complete serve, and only then are their predecessors dropped. */

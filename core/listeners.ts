@@ -400,7 +400,7 @@ export class Listeners {
     for (let i = 0; i < offered.length; i += chunk) {
       const part = offered.slice(i, i + chunk), outcomes = work === undefined ? undefined : await this.#orPending(listener, part, () => outcomesOf(work, part, ctx), ctx)
       const failure = outcomes?.find((o) => o.kind === 'error')
-      if (failure !== undefined) this.#sayOnce(`The listener ${quote(listener.name)} failed on the row ${quote(failure.key)}: ${failure.error}. Further failures are not said one by one: see its failures() and retry().`, `failed ${listener.name}`)
+      if (failure !== undefined) this.#sayOnce(`The listener ${quote(listener.name)} failed on the row ${quote(failure.key)}: ${failure.error.replace(/\.$/, '')}. Further failures are not said one by one: see its failures() and retry().`, `failed ${listener.name}`)
       const refused = outcomes === undefined ? undefined : new Set(await this.#parts.data.settle(slot, outcomes, ctx))
       for (const { key } of part) standing.set(key, 'pending')
       for (const o of outcomes ?? []) standing.set(o.key, refused!.has(o.key) ? 'late' : o.kind === 'values' ? o : o.kind === 'error' ? 'failed' : 'none')

@@ -195,6 +195,14 @@ describe.each(backends)('$name', (backend) => {
     expect((await docs.findOne())!.img).toBeInstanceOf(Image)
   })
 
+  it('a stream of files is bounded by their bytes, as one of bytes is', async (ctx) => {
+    const db = await open(ctx, backend), docs = db.collection<{ file: File }>('docs')
+    let pulled = 0, first = 0
+    async function* files(): AsyncGenerator<{ file: File }> { for (; pulled < 48;) { pulled++; yield { file: new File([new Uint8Array(1 << 20)], 'f') } } }
+    expect((await docs.insert(files(), { onProgress: () => { first ||= pulled } })).ids.length).toBe(48)
+    expect(first).toBeLessThan(46)
+  })
+
   it('a schema sees values, on insert and on update', async (ctx) => {
     const db = await open(ctx, backend), docs = db.collection('docs', { schema: z.object({ img: z.instanceof(Image), n: z.number() }) })
     const { refused } = await docs.insert([{ _id: 'a', img: picture(1), n: 1 }, { _id: 'b', img: 'none' as never, n: 1 }, { _id: 'c', img: picture(1, 300), n: 'x' as never }])

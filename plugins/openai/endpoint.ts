@@ -72,7 +72,8 @@ export class Endpoint {
         const answer = await this.#send(path, text, ctx)
         if (!('failure' in answer)) return answer.value
         const pauseMs = answer.afterMs ?? backoffMs(attempt)
-        if (attempt > (this.#options.retries ?? 5) || pauseMs > this.#timeoutMs) throw answer.failure
+        if (attempt > (this.#options.retries ?? 5)) throw answer.failure
+        if (pauseMs > this.#timeoutMs) throw new InlayError(answer.failure.code, `${answer.failure.message} It asks to wait ${Math.ceil(pauseMs / 1000)} s, which is beyond timeoutMs (${this.#timeoutMs}).`, { cause: answer.failure, retryable: answer.failure.retryable })
         if (answer.afterMs !== undefined) this.#pace.notBefore = Math.max(this.#pace.notBefore, performance.now() + answer.afterMs)
         else await this.#sleep(pauseMs, ctx)
       }
