@@ -118,6 +118,7 @@ export const killers: Readonly<Record<string, readonly string[]>> = {
   'find keeps what it returns': ['artifacts.api.shared', 'aliasing.api.returned'],
   'settle has no fence': ['engine.change.late', 'engine.at-once.writer'],
   'refused results are said to be accepted': ['slots.fence.never-there'],
+  'all offers stale rows only': ['engine.all.compares'],
   'a first result is final': [
     'values.output.null', 'values.output.true', 'values.output.false', 'values.output.zero', 'values.output.negative-zero', 'values.output.nan',
     'values.output.infinity', 'values.output.negative-infinity', 'values.output.five', 'values.output.five-bigint', 'values.output.zero-bigint',
@@ -137,7 +138,7 @@ export const killers: Readonly<Record<string, readonly string[]>> = {
     'values.output.60-levels', 'values.output.empty-key', 'values.output.blank-key', 'values.output.proto-key', 'values.output.dotted-key',
     'values.output.dollar-key', 'values.output.quoted-key', 'values.output.numeric-keys', 'values.output.unicode-keys', 'values.output.case-keys',
     'values.output.reserved-looking-keys', 'values.output.long-key', 'values.output.1000-keys', 'values.output.nul-key', 'slots.error.then-value',
-    'slots.chain.follows', 'slots.chain.upstream-only', 'slots.many.chain', 'slots.many.where', 'slots.many.long', 'engine.all.compares', 'vectors.cosine.life',
+    'slots.chain.follows', 'slots.chain.upstream-only', 'slots.many.chain', 'slots.many.where', 'slots.many.long', 'vectors.cosine.life',
     'vectors.dot.life', 'vectors.l2.life',
   ],
   'null is no value': ['slots.shape.upstream'],

@@ -59,7 +59,7 @@ describe('embedding', () => {
     server.always((response) => { response.end('<html>') })
     expect(await fault(run(embedder(server), ['a']))).toContain('answered with something else than JSON')
     server.always(failing(429, 'next month', { 'retry-after': '2592000' }))
-    expect(await fault(run(embedder(server, { retries: 5 }), ['a']))).toContain('status 429 and said: next month')
+    expect(await fault(run(embedder(server, { retries: 5 }), ['a']))).toContain('status 429 and said: next month. Check the service; a later run takes the rows again. It asks to wait 2592000 s, which is beyond timeoutMs')
   })
 
   it('with a secret that is refused, or none, says so and names the environment variable, never the secret', async () => {
