@@ -3,8 +3,7 @@ import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 
-/** `growth` is that of the whole run over the warm-up, from the median of its tenths: one late step of the runtime's arena is none, a leak is. */
-export interface Soaked { readonly warmMB: number; readonly endMB: number; readonly growth: number; readonly seconds: number }
+export interface Soaked { readonly warmMB: number; readonly endMB: number; readonly seconds: number }
 
 export async function soak(model: string, predictions: number): Promise<Soaked> {
   const root = join(import.meta.dirname, '../..')
@@ -22,11 +21,12 @@ export async function soak(model: string, predictions: number): Promise<Soaked> 
     }
     const n = Number(process.argv[2])
     await predict(100_000)
-    const sizes = [await memory()], start = performance.now()
-    for (let tenth = 0; tenth < 10; tenth++) { await predict(n / 10); sizes.push(await memory()) }
-    const seconds = (performance.now() - start) / 1000, steps = sizes.slice(1).map((size, i) => size - sizes[i]).sort((a, b) => a - b)
-    console.log(JSON.stringify({ warmMB: sizes[0], endMB: sizes[10], growth: 10 * (steps[4] + steps[5]) / 2 / sizes[0], seconds }))`
-  // V8 keeps the room for young objects that it once took, and glibc an arena for each thread in which arrays were freed, tens of megabytes of them on a busy machine: bounded, they are no noise.
-  const { stdout } = await promisify(execFile)(process.execPath, ['--expose-gc', '--max-semi-space-size=4', '--input-type=module', '-e', program, model, String(predictions)], { env: { ...process.env, MALLOC_ARENA_MAX: '1' } })
+    const warmMB = await memory(), start = performance.now()
+    await predict(n)
+    const seconds = (performance.now() - start) / 1000
+    console.log(JSON.stringify({ warmMB, endMB: await memory(), seconds }))`
+  // The thread that runs graphs leaves garbage of arrays, up to 50 MB of it before V8 collects it, and `gc()` collects that of its own thread only: so every collection is a full one.
+  // V8 keeps the room for young objects that it once took, tens of megabytes of it: bounded, it is no noise.
+  const { stdout } = await promisify(execFile)(process.execPath, ['--expose-gc', '--gc-global', '--max-semi-space-size=4', '--input-type=module', '-e', program, model, String(predictions)])
   return JSON.parse(stdout) as Soaked
 }
