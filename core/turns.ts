@@ -1,6 +1,6 @@
 /** Lets so many work at once, and the others wait in the order in which they came. */
 import type { Ctx } from './contract.ts'
-import { race } from './guard.ts'
+import { aborted, race } from './guard.ts'
 
 export class Turns {
   readonly #most: number
@@ -12,6 +12,7 @@ export class Turns {
   async run<T>(ctx: Ctx, work: () => Promise<T>): Promise<T> {
     await this.#take(ctx)
     try {
+      if (ctx.signal.aborted) throw aborted(ctx.signal)
       return await work()
     } finally {
       this.#give()

@@ -3,7 +3,6 @@ import type { Metadata, Sharp } from 'sharp'
 import type { ContentOf } from '../../core/contract.ts'
 import { sha256 } from '../../core/encoding.ts'
 import { InlayError, messageOf } from '../../core/errors.ts'
-import { aborted } from '../../core/guard.ts'
 import { decodes, driver, inTurn, limits } from './driver.ts'
 import type { Format } from './format.ts'
 import type { Pixels } from './npy.ts'
@@ -108,7 +107,7 @@ export function headerOf(picture: Picture): Promise<Metadata> {
 /** Does the work in its turn, unless it was stopped before, and says of which picture an error is. */
 export async function attempt<T>(picture: Picture, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   try {
-    return await inTurn(() => { if (signal?.aborted === true) throw aborted(signal); return work() })
+    return await inTurn(work, signal)
   } catch (error) {
     if (InlayError.is(error)) throw error
     // libvips has one buffer of messages for all its threads: where another picture failed just now, it may be empty.

@@ -3,6 +3,7 @@ import { channel, type Channel } from 'node:diagnostics_channel'
 import { availableParallelism } from 'node:os'
 import type { SharpConstructor } from 'sharp'
 import { checkOptions, InlayError, messageOf, quote } from '../../core/errors.ts'
+import { Turns } from '../../core/turns.ts'
 
 /** What pictures may cost this process. */
 export interface Limits {
@@ -37,19 +38,10 @@ export function driver(): Promise<SharpConstructor> {
 }
 
 /** More at once than threads that do the work would only hold more memory. */
-const places = Math.max(1, Math.min(2 * availableParallelism(), Number(process.env['UV_THREADPOOL_SIZE'] ?? 4) || 4))
-let taken = 0
-const waiting: (() => void)[] = []
+const turns = new Turns(Math.max(1, Math.min(2 * availableParallelism(), Number(process.env['UV_THREADPOOL_SIZE'] ?? 4) || 4)))
+const never = new AbortController().signal
 
 /** Waits for its turn among the pictures in work. */
-export async function inTurn<T>(work: () => Promise<T>): Promise<T> {
-  if (taken < places) taken++
-  else await new Promise<void>((go) => { waiting.push(go) })
-  try {
-    return await work()
-  } finally {
-    const next = waiting.shift()
-    if (next === undefined) taken--
-    else next()
-  }
+export function inTurn<T>(work: () => Promise<T>, signal: AbortSignal = never): Promise<T> {
+  return turns.run({ signal }, work)
 }

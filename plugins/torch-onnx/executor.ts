@@ -2,11 +2,12 @@
 import { randomUUID, subtle } from 'node:crypto'
 import type { Ctx, Device, Executor, Session, Tensor } from '../../core/contract.ts'
 import { InlayError, quote } from '../../core/errors.ts'
+import { aborted, race } from '../../core/guard.ts'
 import { arrayOf, checkFeeds } from '../../core/tensor.ts'
 import { typedArrays, type TypedArrayName } from '../../core/value.ts'
 import { checkKind, subjectOf } from './check.ts'
 import { readGraph } from './external.ts'
-import { aborted, orAborted, startThread, type Loaded, type OnnxThread, type Tensors } from './thread.ts'
+import { startThread, type Loaded, type OnnxThread, type Tensors } from './thread.ts'
 
 export interface OnnxOptions {
   /** Bytes of the graphs that are kept loaded; those that nobody ran for longest make room, and are loaded again when they run. Default 1 GiB. */
@@ -42,7 +43,7 @@ export class OnnxExecutor implements Executor {
     let closing: Promise<void> | undefined
     const leave = async (): Promise<void> => { graph.users-- }
     try {
-      const { device, inputs, outputs, fallback } = await this.#call(graph, (_, loaded) => orAborted(loaded, ctx.signal))
+      const { device, inputs, outputs, fallback } = await this.#call(graph, (_, loaded) => race(loaded, ctx))
       return {
         id: key, device, inputs, outputs, ...(fallback === undefined ? {} : { fallback }),
         run: async (feeds, { signal }, { outputs: names, transfer = [] } = {}) => {

@@ -3,6 +3,7 @@ import { open, readFile, realpath } from 'node:fs/promises'
 import { dirname, isAbsolute, join, sep } from 'node:path'
 import type { Ctx } from '../../core/contract.ts'
 import { InlayError, messageOf, quote } from '../../core/errors.ts'
+import { aborted } from '../../core/guard.ts'
 import { bytesIn, checkKind, maxBytes, messages, tensorOf, visit } from './check.ts'
 import { delimited, fieldsOf } from './protobuf.ts'
 
@@ -65,7 +66,7 @@ function joined(bytes: Uint8Array, message: string, weights: ReadonlyMap<number,
 }
 
 function unreadable(what: string, path: string, error: unknown, { signal }: Ctx): InlayError {
-  if (signal.aborted) return new InlayError('ABORTED', 'The reading of an ONNX graph was aborted by its signal.', { cause: signal.reason })
+  if (signal.aborted) return aborted(signal)
   const code = (error as { readonly code?: unknown }).code
   return new InlayError(code === 'ENOENT' ? 'NOT_FOUND' : 'INVALID_ARGUMENT', `${what} ${quote(path)} cannot be read: ${messageOf(error)}. Give the path of an .onnx file, with its weights beside it.`, { cause: error })
 }

@@ -2,6 +2,7 @@
 import { Worker } from 'node:worker_threads'
 import type { Device, Port, Tensor } from '../../core/contract.ts'
 import { InlayError, messageOf, type ErrorCode } from '../../core/errors.ts'
+import { race } from '../../core/guard.ts'
 
 /** A loaded graph; `fallback` says why `auto` did not get another device than the CPU, where there seemed to be one. */
 export interface Loaded { readonly device: Device; readonly inputs: readonly Port[]; readonly outputs: readonly Port[]; readonly fallback?: string }
@@ -61,9 +62,9 @@ export function startThread(gone: () => void): OnnxThread {
       calls.set(id, { resolve, reject })
       worker.postMessage({ ...request, id } satisfies ToWorker, [...transfer])
     })
-    return signal === undefined ? reply : orAborted(reply, signal, () => {
-      settle(id)
-      worker.postMessage({ kind: 'drop', id } satisfies ToWorker, [])
+    return signal === undefined ? reply : race(reply, { signal }).catch((error: unknown) => {
+      if (settle(id) !== undefined) worker.postMessage({ kind: 'drop', id } satisfies ToWorker, [])
+      throw error
     })
   }
   return {
@@ -75,21 +76,4 @@ export function startThread(gone: () => void): OnnxThread {
       return exited
     },
   }
-}
-
-/** What `promise` gives, or ABORTED as soon as `signal` says so. */
-export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal, onAbort: () => void = () => {}): Promise<T> {
-  if (signal.aborted) throw aborted(signal)
-  return new Promise<T>((resolve, reject) => {
-    const stop = (): void => {
-      onAbort()
-      reject(aborted(signal))
-    }
-    signal.addEventListener('abort', stop, { once: true })
-    promise.then(resolve, reject).finally(() => { signal.removeEventListener('abort', stop) })
-  })
-}
-
-export function aborted(signal: AbortSignal): InlayError {
-  return new InlayError('ABORTED', 'The call of an ONNX graph was aborted by its signal.', { cause: signal.reason })
 }
