@@ -189,7 +189,7 @@ async function* watched(guard: Guard, ctx: Ctx, open: () => AsyncIterable<Notice
     try {
       stopped(guard, ctx)
       for await (const notice of open()) {
-        yield notice
+        yield { keys: notice.keys, done: (c) => repeated(guard, c, () => notice.done(c)) }
         attempt = 1
       }
       if (ctx.signal.aborted) return

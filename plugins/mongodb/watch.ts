@@ -88,7 +88,7 @@ class Watcher {
   #failed: unknown
   #wake: () => void = () => {}
   /** Notices that core has not done yet, in order. */
-  readonly #told: { readonly token: Token | undefined; done: boolean }[] = []
+  #told: { readonly token: Token | undefined; done: boolean }[] = []
   #kept = 0
 
   constructor(store: Store, source: Source, mine: Set<Set<string>>, ctx: Ctx) {
@@ -161,10 +161,10 @@ class Watcher {
       keys,
       done: async () => {
         told.done = true
-        // Up to the first that is not done.
-        let token: Token | undefined
-        while (this.#told[0]?.done === true) token = this.#told.shift()!.token
+        // Up to the first that is not done. They stay until their place is kept: else a repetition would keep none.
+        const open = this.#told.findIndex(({ done }) => !done), over = this.#told.slice(0, open === -1 ? undefined : open), token = over.at(-1)?.token
         if (token !== undefined) await this.#keep(token)
+        this.#told = this.#told.filter((of) => !over.includes(of))
       },
     }
   }

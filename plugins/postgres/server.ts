@@ -58,23 +58,24 @@ export async function connectServer(uri: string): Promise<Sql> {
   let closed: Promise<void> | undefined
   // One connection for all that listen.
   const wakes = new Map<string, Set<() => void>>()
-  let listener: Promise<InstanceType<typeof pg.Client>> | undefined
-  const connectListener = async (): Promise<InstanceType<typeof pg.Client>> => {
-    const client = new pg.Client({ ...config, application_name: 'inlay listen' } as never)
+  let listener: Promise<InstanceType<typeof pg.Client>> | undefined, asked: Promise<unknown> = Promise.resolve()
+  const connectListener = (): Promise<InstanceType<typeof pg.Client>> => {
+    const client = new pg.Client({ ...config, application_name: 'inlay listen' } as never), connected = client.connect().then(() => client)
     const lost = (): void => {
-      listener = undefined
+      if (listener === connected) listener = undefined                      // an end follows an error, and may come when there is a new one
       for (const set of wakes.values()) for (const wake of set) wake()
     }
     client.on('error', lost)
     client.on('end', lost)
     client.on('notification', ({ channel }) => { for (const wake of wakes.get(channel) ?? []) wake() })
-    await client.connect()
-    return client
+    connected.catch(lost)
+    return connected
   }
   const listen = async (channel: string): Promise<void> => {
-    const connecting = listener ??= connectListener()
-    connecting.catch(() => { if (listener === connecting) listener = undefined })
-    await (await connecting).query(`listen ${pg.escapeIdentifier(channel)}`)
+    const client = await (listener ??= connectListener())
+    // One statement after the other: pg takes no second one while the first runs.
+    const own = asked = asked.catch(() => {}).then(() => client.query(`listen ${pg.escapeIdentifier(channel)}`))
+    await own
   }
   const sql: Sql = {
     server: '',
@@ -93,7 +94,12 @@ export async function connectServer(uri: string): Promise<Sql> {
     async listen(channel, wake) {
       const set = wakes.get(channel) ?? new Set()
       wakes.set(channel, set.add(wake))
-      await listen(channel)
+      try {
+        await listen(channel)
+      } catch (error) {
+        set.delete(wake)
+        throw error
+      }
       // A connection that was lost is made anew; until then watchers look by themselves.
       const again = setInterval(() => { if (listener === undefined && closed === undefined) listen(channel).catch(() => {}) }, pollMs)
       again.unref()

@@ -1,7 +1,7 @@
 /** A network that fails: at most one typed error per call, no row or output lost or doubled, and recovery without a restart. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
-import type { Ctx, Filter, Key, Written } from '../../core/contract.ts'
+import type { Ctx, Filter, Key, Notice, Written } from '../../core/contract.ts'
 import { sha256 } from '../../core/encoding.ts'
 import { InlayError } from '../../core/errors.ts'
 import { listener, model } from '../../core/spec.ts'
@@ -289,24 +289,35 @@ export const faults: readonly Rule[] = [
   }), networked),
   rule('faults.watch.drop', 'a watch whose connection drops goes on or ends with one typed error; the next one tells what was missed', async (s) => through(s, async (t, proxy) => {
     const name = await t.collection({ a: { n: 1 }, b: { n: 1 } }), slot = await t.slot(name), stop = new AbortController(), told = new Set<Key | 'stale' | 'all'>()
+    let last: Notice['done'] = async () => {}
     const watch = async (): Promise<void> => {
       while (!stop.signal.aborted) {
-        await orUnavailable((async () => { for await (const { keys, done } of t.data.watch!(name, stop)) { for (const key of typeof keys === 'string' ? [keys] : keys) told.add(key as Key); await done(t.ctx) } })().catch((error: unknown) => { if (!stop.signal.aborted) throw error }))
+        await orUnavailable((async () => { for await (const { keys, done } of t.data.watch!(name, stop)) { for (const key of typeof keys === 'string' ? [keys] : keys) told.add(key as Key); await done(t.ctx); last = done } })().catch((error: unknown) => { if (!stop.signal.aborted) throw error }))
         await sleep(50)
       }
     }
     const watching = watch()
-    watching.catch(() => {})
+    watching.catch(() => {})                                                // thrown where it is awaited
     await sleep(300)
-    for (const key of ['a', 'b', 'a']) {
-      proxy.drop()
+    let n = 1
+    const patched = async (key: Key): Promise<void> => {
       told.clear()
-      await t.patch(name, key, { n: 2 })
-      for (let i = 0; i < 200 && !told.has(key) && !told.has('stale') && !told.has('all'); i++) await sleep(50)
+      await t.patch(name, key, { n: ++n })
+      for (let i = 0; i < 200 && !told.has(key) && !told.has('stale') && !told.has('all'); i++) await Promise.race([sleep(50), watching])
       expect([...told].some((k) => k === key || k === 'stale' || k === 'all')).toBe(true)
     }
+    for (const key of ['a', 'b', 'a']) {
+      proxy.drop()
+      await patched(key)
+    }
+    // Until a key is told, whose notice leaves something to be done.
+    for (let i = 0; i < 5 && !told.has('b'); i++) await patched('b')
     stop.abort()
     await watching
+    proxy.refuse()
+    await orUnavailable(last(within(4000)))
+    proxy.pass()
+    await recovered(t, name)
     expect(await t.offered(slot)).toEqual(['a', 'b'])
   }), networked, notices),
 ]
