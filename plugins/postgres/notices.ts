@@ -43,7 +43,8 @@ begin
     if cardinality(ks) > ${mostKeys} then ks := null; end if;
   exception when others then ks := null;
   end;
-  insert into ${table(place, '_outbox')} (watcher, keys) select id, ks from ${table(place, '_watchers')} where collection = tg_argv[0] and seen > clock_timestamp() - interval '${aliveSeconds} seconds';
+  -- A watcher that goes in this moment is told nothing: the reference to it would fail, and with it what the others are told.
+  insert into ${table(place, '_outbox')} (watcher, keys) select id, ks from ${table(place, '_watchers')} where collection = tg_argv[0] and seen > clock_timestamp() - interval '${aliveSeconds} seconds' for key share skip locked;
   perform pg_notify(${literal(channelOf(place))}, '');
   return null;
 exception when others then
@@ -84,7 +85,6 @@ export function triggerNames(place: Pick<Place, 'namespace'>, collection: string
   return Object.keys(events).map((event) => `inlay_${id}_${event}`)
 }
 
-
 export async function* watch(place: Place, collection: string, ctx: Ctx): AsyncIterable<Notice> {
   const { sql } = place, { signal } = ctx, id = randomUUID(), watchers = table(place, '_watchers'), outbox = table(place, '_outbox')
   let ring = (): void => {}, rung = false
@@ -102,7 +102,7 @@ export async function* watch(place: Place, collection: string, ctx: Ctx): AsyncI
     while (!signal.aborted) {
       rung = false
       if (Date.now() - beaten > beatMs) {
-        const [before] = await sql.query(`update ${watchers} w set seen = clock_timestamp() from (select id, seen from ${watchers} where id = $1::uuid for update) b where w.id = b.id returning (b.seen < clock_timestamp() - interval '${aliveSeconds} seconds')::text as late`, [id], signal)
+        const [before] = await sql.query(`update ${watchers} w set seen = clock_timestamp() from (select id, seen from ${watchers} where id = $1::uuid for no key update) b where w.id = b.id returning (b.seen < clock_timestamp() - interval '${aliveSeconds} seconds')::text as late`, [id], signal)
         beaten = Date.now()
         if (before === undefined) await sql.query(`insert into ${watchers} (id, collection) values ($1::uuid, $2)`, [id, collection], signal)
         if (before === undefined || before['late'] === 'true' || before['late'] === 't') yield { keys: 'stale', done: async () => {} }

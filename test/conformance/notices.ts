@@ -204,6 +204,21 @@ export const noticing: readonly Rule[] = [
       await two.covers(['a', 'b'], since[1])
     }, data))
   }, notices, manyWriters),
+  rule('notices.watchers.leave', 'watchers that leave while rows are written take no notice from one that stays', async (s) => {
+    const name = await s.collection({ a: {} })
+    await watched(s, name, async (w) => {
+      const since = w.notices.length, keys: Key[] = []
+      for (let round = 0; round < 10; round++) {
+        const leaving = [1, 2, 3, 4].map(() => new Watcher(s, name)), writes = many(30, (n) => ({ n }))
+        for (const other of leaving) await other.first()
+        const writing = Object.entries(writes).map(async ([key, doc], n) => { await sleep(n); await s.write(name, { kind: 'insert', key: `${round}-${key}`, doc }) })
+        for (const other of leaving) { await sleep(5); await other.stop() }
+        await Promise.all(writing)
+        keys.push(...Object.keys(writes).map((key) => `${round}-${key}`))
+      }
+      await w.covers(keys, since)
+    })
+  }, notices),
   rule('notices.watchers.collections', 'watches of two collections are told of their own', async (s) => {
     const [a, b] = [await s.collection({ only: {} }), await s.collection({ other: {} })]
     await watched(s, a, async (one) => watched(s, b, async (two) => {
