@@ -21,5 +21,5 @@ export function classify(error: unknown): { readonly code: ErrorCode; readonly r
     if (found !== undefined) return { code: found[1], retryable: found[2] }
   }
   // The driver gives these without a code.
-  return /connection terminated|connection ended|timeout exceeded|client has encountered a connection error|PGlite is clos/i.test(String(message)) ? { code: 'UNAVAILABLE', retryable: true } : undefined
+  return /connection terminated|connection ended|timeout exceeded|timeout expired|client was closed|client has encountered a connection error|PGlite is clos/i.test(String(message)) ? { code: 'UNAVAILABLE', retryable: true } : undefined
 }

@@ -1,5 +1,5 @@
 /**
- * A process that is killed while it works, or whose server is: `node kill.ts <uri> <namespace> <seed> <life> [server]`. It says "up", then `try` and `ack` lines around each write, written at
+ * A process that is killed while it works, or whose server is: `node kill.ts <uri> <namespace> <seed> <life> [server]`. It says "up", then `try` and `ack` lines around each write and "wrote" after the first, written at
  * once, so that after its death it is known which writes were acknowledged and which were under way.
  */
 import { writeSync } from 'node:fs'
@@ -60,8 +60,10 @@ async function live(uri: string, namespace: string, seed: number, life: number, 
     if (done === undefined) return
     if (done.length !== said.length) throw new Error(`Of ${said.length} rows ${done.length} were written: ${JSON.stringify(refused)}`)
     say(`ack ${JSON.stringify(said)}`)
+    if (first) say('wrote')
+    first = false
   }
-  let made = 0
+  let made = 0, first = true
   const next = (): number => life * 100_000 + ++made
   say('up')
   const away = (error: unknown): boolean => serverDies && InlayError.is(error) && (error.code === 'UNAVAILABLE' || error.retryable)
