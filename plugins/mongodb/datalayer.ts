@@ -71,8 +71,7 @@ export class MongodbData implements Datalayer {
   }
 
   async *find(query: Query, ctx: Ctx): AsyncIterable<readonly Row[]> {
-    const store = this.#store, slots = (query.slots ?? []).map((id) => store.slot(id))
-    await store.present(query.slots ?? [], ctx)
+    const store = this.#store, slots = (query.slots ?? []).map((id) => store.slot(id)), present = beside(store.present(query.slots ?? [], ctx))
     const source = await store.source(query.from)
     const where = await store.where(source, query.where, ctx), projection = store.projection(source, query.fields, slots)
     const page = async (raws: readonly Document[]): Promise<readonly Row[]> => {
@@ -82,13 +81,16 @@ export class MongodbData implements Datalayer {
     const { after, skip = 0, limit } = query
     if (query.order !== undefined) {
       const raws = await this.#ordered(source, query, where, projection, ctx)
+      await present
       for (let i = 0; i < raws.length; i += findRows) yield await page(raws.slice(i, i + findRows))
       return
     }
     for await (const raws of store.scan(source, [where], { projection, after, skip, ...(limit === undefined ? {} : { limit }), size: findRows }, ctx)) {
       const rows = await page(raws)
+      await present
       if (rows.length > 0) yield rows
     }
+    await present
   }
   async #outputs(source: Source, slots: readonly Slot[], raws: readonly Document[], ctx: Ctx): Promise<(key: Key) => Record<string, readonly Value[]>> {
     const found = await Promise.all(slots.map(async (slot) => [slot.id, await this.#store.outputs(source, slot, raws, ctx)] as const))
@@ -182,8 +184,7 @@ export class MongodbData implements Datalayer {
   }
 
   async *rows(slot: Slot, which: 'stale' | 'failed' | 'all', keys: readonly Key[] | 'all', ctx: Ctx): AsyncIterable<readonly Row[]> {
-    const store = this.#store
-    await store.present([slot.id, ...slot.upstream], ctx)
+    const store = this.#store, present = beside(store.present([slot.id, ...slot.upstream], ctx))
     const source = await store.source(slot.collection), where = await store.where(source, slot.where, ctx), paths = store.paths(slot), ups = slot.upstream.map((id) => store.slot(id))
     const absent = paths.map((path) => ({ [path]: { $exists: false } })), state: Where = which === 'stale' ? (absent.length === 1 ? absent[0]! : { $or: absent }) : which === 'failed' ? { [`_marks.${slot.id}.error`]: { $exists: true } } : {}
     const hinted = keys === 'all' ? undefined : await store.where(source, { kind: 'keys', keys }, ctx)
@@ -199,8 +200,10 @@ export class MongodbData implements Datalayer {
         if (ups.some((up) => of[up.id] === undefined)) return []
         return [{ key, rev, doc: store.docOf(source, raw, slot.fields), outputs: of, ...(mark === undefined ? {} : { mark: markFor(mark, rev, paths.every((path) => isThere(raw, path))) }) }]
       })
+      await present
       if (rows.length > 0) yield rows
     }
+    await present
   }
 
   async tally(slot: Slot, ctx: Ctx): Promise<Tally> {
@@ -228,6 +231,12 @@ export class MongodbData implements Datalayer {
     ctx.signal.throwIfAborted()
     return answered(this.#store.place.home.db.command(statement as Document), ctx)
   }
+}
+
+/** What goes on beside other work, and throws where it is awaited only. */
+function beside(work: Promise<void>): Promise<void> {
+  work.catch(() => {})
+  return work
 }
 
 /** Types whose order, alone or within, is not core's. */
