@@ -1,13 +1,12 @@
 /**
  * Values as BSON. What BSON has natively is native, so that every other program reads it: strings, doubles, int64 for a bigint, dates, bytes (subtype 0), and the
- * vectors of BSON for Float32Array and Int8Array. Other typed arrays, and references to content, which no path may enter, are Binary of user-defined subtypes.
+ * vectors of BSON for Float32Array and Int8Array. Other typed arrays are Binary of user-defined subtypes.
  */
 import type * as mongodb from 'mongodb'
 import type { Binary } from 'mongodb'
 import type { Doc, Value } from '../../core/contract.ts'
-import { decode as decodeText, encode as encodeText } from '../../core/encoding.ts'
 import { quote } from '../../core/errors.ts'
-import { bytesOf, contentKey, has, isTypedArray, setOwn, tagMark, typedArrayName, typedArrays, type TypedArrayName } from '../../core/value.ts'
+import { bytesOf, isTypedArray, setOwn, tagMark, typedArrayName, typedArrays, type TypedArrayName } from '../../core/value.ts'
 
 export type Driver = typeof mongodb
 /** What a row has besides the user's fields. */
@@ -17,7 +16,7 @@ const oursSet: ReadonlySet<string> = new Set([...ours, '_id'])
 const vectorType = 9, vectorHeads = new Map<TypedArrayName, number>([['Float32Array', 0x27], ['Int8Array', 0x03]])
 /** The subtype of a kind of typed array is 160 and its place here. */
 const arrayTypes: readonly TypedArrayName[] = ['Int8Array', 'Uint8ClampedArray', 'Int16Array', 'Uint16Array', 'Int32Array', 'Uint32Array', 'BigInt64Array', 'BigUint64Array', 'Float32Array', 'Float64Array']
-const firstArrayType = 160, contentType = 159
+const firstArrayType = 160
 
 /** A value that BSON has no form for; its message says why. */
 export class Unfit extends Error {}
@@ -40,7 +39,6 @@ export function codecOf({ Binary: BinaryClass, BSON }: Driver): Codec {
     if (typeof value !== 'object' || value === null || value instanceof Date) return value
     if (isTypedArray(value)) return binaryOf(value)
     if (Array.isArray(value)) return value.map(encode)
-    if (has(value, contentKey)) return new BinaryClass(Buffer.from(encodeText(value as Doc)), contentType)
     const copy: Record<string, never> = {}
     for (const [name, v] of Object.entries(value as Doc)) setOwn(copy, nameIn(name), encode(v) as never)
     return copy
@@ -63,7 +61,6 @@ export function codecOf({ Binary: BinaryClass, BSON }: Driver): Codec {
   const bytesIn = (value: Binary): Value => {
     const bytes = value.buffer.subarray(0, value.position), type = value.sub_type
     if (type === 0) return Uint8Array.from(bytes)
-    if (type === contentType) return decodeText(Buffer.from(bytes).toString())
     const name = type === vectorType && bytes[1] === 0 ? [...vectorHeads].find(([, head]) => head === bytes[0])?.[0] : arrayTypes[type - firstArrayType]
     const content = type === vectorType ? bytes.subarray(2) : bytes
     return name === undefined || content.length % typedArrays[name].BYTES_PER_ELEMENT !== 0 ? opaque(value) : new typedArrays[name](Uint8Array.from(content).buffer) as Value

@@ -47,6 +47,8 @@ describe('values', () => {
     expect([raw['n'], raw['big'], raw['half'], raw['at']].map((v: unknown) => (v as object).constructor)).toEqual([Int32, Long, Double, Date])
     expect([(raw['bytes'] as Binary).sub_type, (raw['v'] as Binary).sub_type, [...(raw['v'] as Binary).toFloat32Array()], [...(raw['ints'] as Binary).toInt8Array()]]).toEqual([0, 9, [1.5], [-1]])
     expect((await found(data))[0]!.doc['o']).toEqual({ _bsontype: 'ObjectId', 'a\0b': 1 })
+    await write(data, { kind: 'insert', key: 'photo', doc: { in: [{ _content: { bytes: Uint8Array.of(3), codec: 'image' } }], far: { _content: { artifact: 'ab', codec: 'image', bytes: 9 } } } })
+    expect(await db.collection('ns.docs').findOne({ 'in._content.codec': 'image' })).toMatchObject({ in: [{ _content: { bytes: new Binary(Uint8Array.of(3)), codec: 'image' } }], far: { _content: { artifact: 'ab', codec: 'image', bytes: 9 } } })
   })
   it('that BSON would cut or change are refused for their row alone', async (ctx) => {
     const { data } = await rigOn(mongodbUri(ctx))
