@@ -1,5 +1,5 @@
 /** Bad input: a typed error, or an entry for the row, that names the value, what was expected and what to do; and never a lost neighbour. */
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest'
 import { inlay, InlayError, listener, model, step, vectorIndex, type ErrorCode } from '../index.ts'
 import { backends, open } from './support/backends.ts'
 import { root } from './support/source.ts'
+import { temporaryFolder } from './support/temporary.ts'
 
 async function errorOf(act: () => unknown): Promise<InlayError> {
   try {
@@ -54,7 +55,7 @@ describe('opening', () => {
 
   it('tells a missing driver from a missing plugin, with the command that installs it', async () => {
     // The sources in a folder without node_modules next to them: what an application without the driver has.
-    const { cpSync, symlinkSync, mkdirSync } = await import('node:fs'), folder = mkdtempSync(join(tmpdir(), 'inlay-driver-'))
+    const { cpSync, symlinkSync, mkdirSync } = await import('node:fs'), folder = temporaryFolder()
     for (const part of ['core', 'plugins', 'index.ts', 'package.json']) cpSync(join(root, part), join(folder, part), { recursive: true })
     mkdirSync(join(folder, 'node_modules'))
     for (const library of ['tsyringe', 'tslib', 'reflect-metadata', 'uuid', 'ipaddr.js']) symlinkSync(join(root, 'node_modules', library), join(folder, 'node_modules', library))
@@ -160,7 +161,7 @@ describe.each(backends)('$name', (backend) => {
   })
 
   it('refuses a graph that is missing or damaged before anything is stored', async (ctx) => {
-    const db = await open(ctx, backend), folder = mkdtempSync(join(tmpdir(), 'inlay-graph-')), cut = join(folder, 'cut.onnx')
+    const db = await open(ctx, backend), folder = temporaryFolder(), cut = join(folder, 'cut.onnx')
     writeFileSync(cut, 'not a graph at all')
     await expectError(() => db.add(model('absent', { onnx: join(folder, 'absent.onnx'), shape: [2] })), 'NOT_FOUND', 'absent.onnx', 'cannot be read')
     await expectError(() => db.add(model('cut', { onnx: cut, shape: [2] })), 'INVALID_ARGUMENT', 'cut.onnx', 'no ONNX graph')

@@ -1,5 +1,4 @@
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { resolveConfig } from '../core/config.ts'
@@ -8,9 +7,10 @@ import type { Middleware, Plugin } from '../core/contract.ts'
 import { memory } from '../core/memory.ts'
 import { redact } from '../core/uri.ts'
 import { inlay, tokens } from '../index.ts'
+import { temporaryFolder } from './support/temporary.ts'
 
 function folder(files: Readonly<Record<string, string>>): string {
-  const made = mkdtempSync(join(tmpdir(), 'inlay-config-'))
+  const made = temporaryFolder()
   for (const [name, text] of Object.entries(files)) {
     mkdirSync(join(made, name, '..'), { recursive: true })
     writeFileSync(join(made, name), text)

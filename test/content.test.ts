@@ -1,8 +1,7 @@
 /** Values of codecs in documents, and content behind URIs, on every backend. */
-import { mkdtempSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { describe, expect, it } from 'vitest'
@@ -11,6 +10,7 @@ import { arrayCodec, Audio, codec, content, listener, model, step, tensorCodec, 
 import { Image, pixels } from '../plugins/pillow-sharp/index.ts'
 import { backends, open } from './support/backends.ts'
 import { blackPng } from './support/black-png.ts'
+import { temporaryFolder } from './support/temporary.ts'
 
 class Point {
   readonly x: number
@@ -122,7 +122,7 @@ describe.each(backends)('$name', (backend) => {
   })
 
   it('what lies behind a URI is fetched before a model runs; what cannot be fetched fails alone, and can be tried again', async (ctx) => {
-    const folder = mkdtempSync(join(tmpdir(), 'inlay-content-')), png = (await picture(50, 8).encode('png')).bytes
+    const folder = temporaryFolder(), png = (await picture(50, 8).encode('png')).bytes
     let broken = true
     const server = createServer((request, response) => {
       if (request.url === '/late.png' && broken) return response.writeHead(404).end()
@@ -182,7 +182,7 @@ describe.each(backends)('$name', (backend) => {
   })
 
   it('fetched bytes are kept as artifacts where that is asked for, and read from there', async (ctx) => {
-    const folder = mkdtempSync(join(tmpdir(), 'inlay-content-')), file = join(folder, 'a.png')
+    const folder = temporaryFolder(), file = join(folder, 'a.png')
     writeFileSync(file, (await picture(50, 8).encode('png')).bytes)
     const db = await open(ctx, backend, { content: { allow: [pathToFileURL(folder).href], keep: true } }), docs = db.collection<{ img: Image }>('docs', { codecs: { img: 'image' } })
     await docs.insert({ _id: 'a', img: pathToFileURL(file).href as never })

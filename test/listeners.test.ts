@@ -1,12 +1,10 @@
 /** What stays true of a model declared on data, on every backend, through the public API. */
-import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { z } from 'zod'
 import { intercept } from '../core/plugin.ts'
 import { inlay, InlayError, listener, model, step, tokens, vectorIndex, type Config, type ModelSpec } from '../index.ts'
 import { backends, open } from './support/backends.ts'
+import { temporaryFolder } from './support/temporary.ts'
 
 /** A model over texts that counts the rows it sees. */
 function counting<O>(name: string, version: number, of: (text: string) => O, shape?: readonly [number]): { readonly spec: ModelSpec<string, O>; calls: number; batches: number[] } {
@@ -245,7 +243,7 @@ describe.each(backends)('$name', (backend) => {
   })
 
   it('spares unreferenced artifacts in a place that another database may use too, unless told', async (ctx) => {
-    const folder = mkdtempSync(join(tmpdir(), 'inlay-artifacts-')), one = await open(ctx, backend, { artifacts: `file:${folder}` }), two = await open(ctx, backends[0]!, { artifacts: `file:${folder}` })
+    const folder = temporaryFolder(), one = await open(ctx, backend, { artifacts: `file:${folder}` }), two = await open(ctx, backends[0]!, { artifacts: `file:${folder}` })
     await one.collection('files').insert({ _id: 'a', bytes: new Uint8Array(20_000).fill(1) })
     await two.collection('files').insert({ _id: 'a', bytes: new Uint8Array(20_000).fill(2) })
     expect((await one.verify({ repair: true, graceMs: 0 })).artifacts).toEqual({ missing: 0, unreferenced: 1 })

@@ -1,6 +1,5 @@
 /** What artifact stores do between the steps of a write and of a removal; the rest is in the conformance suite. */
-import { existsSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, mkdirSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it, type TestContext } from 'vitest'
@@ -13,6 +12,7 @@ import postgres from '../../plugins/postgres/index.ts'
 import { runSql } from '../support/own-database.ts'
 import { dropSchema } from '../support/backends.ts'
 import { pgliteFolder, postgresUri } from '../support/servers.ts'
+import { temporaryFolder } from '../support/temporary.ts'
 
 const ctx = { signal: new AbortController().signal }
 const content = (n: number, seed: number): Uint8Array => Uint8Array.from({ length: n }, (_, i) => (i * 31 + (i >> 8) * 7 + seed) & 255)
@@ -36,11 +36,6 @@ async function ids(artifacts: ArtifactStore): Promise<readonly string[]> {
   for await (const page of artifacts.list(ctx)) found.push(...page.map(({ id }) => id))
   return found.sort()
 }
-function temporary(test: TestContext): string {
-  const folder = mkdtempSync(join(tmpdir(), 'inlay-artifacts-'))
-  test.onTestFinished(() => rmSync(folder, { recursive: true }))
-  return folder
-}
 async function connect(test: TestContext, plugin: typeof postgres, uri: string, namespace = 'inlay'): Promise<Connection> {
   const connection = await plugin.connect!(uri, { namespace }, ctx)
   test.onTestFinished(() => connection.close())
@@ -60,7 +55,7 @@ describe('removing what is older', () => {
   const stores: readonly (readonly [string, (test: TestContext) => Promise<ArtifactStore>])[] = [
     ['memory', async (test) => (await connect(test, memory, 'memory:')).artifacts!],
     ['rows', async (test) => (await inRows(test)).artifacts],
-    ['files', async (test) => (await connect(test, file, `file:${temporary(test)}`)).artifacts!],
+    ['files', async (test) => (await connect(test, file, `file:${temporaryFolder()}`)).artifacts!],
     ['PGlite', async (test) => (await connect(test, postgres, `pglite:${pgliteFolder(test)}`)).artifacts!],
     ['PostgreSQL', async (test) => (await onServer(test)).artifacts],
   ]
@@ -152,7 +147,7 @@ describe('rows', () => {
 
 describe('files', () => {
   it('lists artifacts only, and leaves files of others alone', async (test) => {
-    const folder = temporary(test), { artifacts } = await connect(test, file, `file:${folder}`), id = await store(artifacts!, content(100, 9))
+    const folder = temporaryFolder(), { artifacts } = await connect(test, file, `file:${folder}`), id = await store(artifacts!, content(100, 9))
     const others = ['ab/notes.txt', `ab/${'c'.repeat(64)}`, `ab/${'ab'.repeat(32)}.bak`, 'tmp/mine.txt']
     mkdirSync(join(folder, 'ab'), { recursive: true })
     for (const other of others) {
