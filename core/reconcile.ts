@@ -36,8 +36,6 @@ export interface ReconcileOptions {
 const rounds = 20
 const firstPauseMs = 2
 const longestPauseMs = 250
-/** Batches that are stored while the next is computed: a database takes longer over one than it is busy. */
-const mostSettling = 2
 
 /** Brings a slot up to date. Rows that were refused because they moved are looked at again; what was inferred for them is kept, by hash. */
 export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: ReconcileOptions = {}): Promise<Run> {
@@ -48,21 +46,19 @@ export async function reconcile(data: Datalayer, work: Work, ctx: Ctx, options: 
     if (round > 0) await sleep(Math.min(firstPauseMs * 2 ** (round - 1), longestPauseMs), undefined, { signal: ctx.signal }).catch(() => {})      // who holds the row may need a moment
     const refused: Key[] = []
     waiting = 0
-    const settling: Promise<void>[] = []
+    let settling: Promise<void> = Promise.resolve()
     try {
       for await (const rows of rowsInChunks(ahead(data.rows(work.slot, which, todo, ctx)), options)) {
         if (options.stop?.aborted === true) break
         const outcomes = await outcomesOf(work, rows, ctx, { known, again: which === 'failed' ? 'failed' : which === 'all' && options.anew === true ? 'all' : undefined })
         waiting += rows.length - outcomes.length
-        if (settling.length === mostSettling) await settling.shift()
-        const settled = settle(data, work, rows, outcomes, ctx, run, known).then((keys) => { refused.push(...keys); options.onRows?.(run) })
-        settled.catch(() => {})                                            // thrown where it is awaited
-        settling.push(settled)
+        await settling
+        settling = settle(data, work, rows, outcomes, ctx, run, known).then((keys) => { refused.push(...keys); options.onRows?.(run) })
+        settling.catch(() => {})                                           // thrown where it is awaited
       }
     } finally {
-      await Promise.allSettled(settling)
+      await settling
     }
-    await Promise.all(settling)
     run.pending = refused.length + waiting
     if (refused.length === 0 || options.stop?.aborted === true) break
     todo = refused
