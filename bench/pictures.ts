@@ -7,11 +7,9 @@ import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import ort from 'onnxruntime-node'
 import sharp from 'sharp'
-import type { Executor, Tensor } from '../core/contract.ts'
-import { runGraph } from '../core/graph.ts'
-import { runStep, type Step } from '../core/step.ts'
+import { runStep } from '../core/step.ts'
+import { model, predict, type Step, type Tensor } from '../index.ts'
 import { Image, pixels } from '../plugins/pillow-sharp/index.ts'
-import { OnnxExecutor } from '../plugins/torch-onnx/executor.ts'
 
 const [, , name = 'tiny', roundsText = '5'] = process.argv
 const data = join(import.meta.dirname, '../../shared/data'), chunk = 64
@@ -61,13 +59,11 @@ async function hand(infer: boolean): Promise<number> {
   return pictures.length / (performance.now() - start) * 1000
 }
 
-const executor: Executor = new OnnxExecutor(), ctx = { signal: new AbortController().signal }, loaded = await executor.load({ format: 'onnx', bytes }, 'cpu', ctx)
+const declared = model<Image, Tensor>('bench', { onnx: bytes, input: step })
 async function ours(infer: boolean): Promise<number> {
   const start = performance.now()
-  for (const part of chunks) {
-    const tensors = (await runStep(step, part)).filter((result): result is Tensor => !(result instanceof Error))
-    if (infer) await runGraph(loaded, tensors, ctx)
-  }
+  if (infer) await predict(declared, pictures)
+  else for (const part of chunks) await runStep(step, part)
   return pictures.length / (performance.now() - start) * 1000
 }
 
@@ -81,5 +77,4 @@ async function compare(infer: boolean): Promise<Readonly<Record<string, number>>
   return { ours: Math.round(middle.ours), hand: Math.round(middle.hand), ratio: Number((middle.ours / middle.hand).toFixed(2)) }
 }
 const tensors = await compare(false), whole = await compare(true)
-await executor.close()
 console.log(JSON.stringify({ case: `pictures ${name}, per second`, pictures: pictures.length, ...whole, tensors }))

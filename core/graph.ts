@@ -15,6 +15,8 @@ export interface GraphOptions {
   readonly outputs?: readonly string[]
   /** Inputs that are the same for all items, as whole tensors: they are no part of an item. */
   readonly constants?: Tensors
+  /** Nobody else holds the memory of the items: where a batch is all of a buffer it is taken instead of copied. */
+  readonly fresh?: boolean
 }
 
 /**
@@ -25,7 +27,7 @@ export interface GraphOptions {
  * What several callers ask of sessions of one `id` in the same tick, or while a run is under way, shares batches. If one fails, the items of each caller run
  * apart; a caller that aborts leaves the queue. The memory of items is read until the call ends.
  */
-export async function runGraph(session: Session, items: readonly GraphItem[], ctx: Ctx, { maxBatch = 256, outputs, constants = {} }: GraphOptions = {}): Promise<readonly Tensors[]> {
+export async function runGraph(session: Session, items: readonly GraphItem[], ctx: Ctx, { maxBatch = 256, outputs, constants = {}, fresh = false }: GraphOptions = {}): Promise<readonly Tensors[]> {
   const known = session.outputs.map(({ name }) => name), unknown = outputs?.find((name) => !known.includes(name))
   if (unknown !== undefined) throw new InlayError('INVALID_ARGUMENT', `The graph has no output ${quote(unknown)}. It has ${known.map(quote).join(', ') || 'none'}.`)
   const inputs = session.inputs.filter(({ name }) => constants[name] === undefined), rows = items.map((item, i) => rowOf(inputs, item, `Item ${i}: `))
@@ -40,7 +42,7 @@ export async function runGraph(session: Session, items: readonly GraphItem[], ct
       ctx.signal.removeEventListener('abort', stop)
       queue.leave(caller)
     }
-    const caller: Caller = { turn: turns++, session, outputs, results: [], left: rows.length, over: false, resolve: (results) => { leave(); resolve(results) }, fail: (error) => { leave(); reject(error) } }
+    const caller: Caller = { turn: turns++, session, outputs, fresh, results: [], left: rows.length, over: false, resolve: (results) => { leave(); resolve(results) }, fail: (error) => { leave(); reject(error) } }
     ctx.signal.addEventListener('abort', stop, { once: true })
     try {
       queue.add(caller, lanes.map(({ key, indexes, batch }) => ({ key, batch, jobs: indexes.map((index) => ({ caller, index, row: rows[index]! })) })))
@@ -88,13 +90,14 @@ function batchOf(inputs: readonly Port[], row: Tensors, maxBatch: number): Omit<
   return { inputs: names, items, ...(fixed === undefined ? {} : { fixed }) }
 }
 
-/** One tensor of equal ones, along a new first dimension: where they lie one after the other in memory it is a view on it, else `own` gets its memory. */
-function stack(tensors: readonly Tensor[], own: ArrayBuffer[]): Tensor {
+/** One tensor of equal ones, along a new first dimension: where they lie one after the other in memory it is a view on it, else in memory of its own. `own` gets what may be taken. */
+function stack(tensors: readonly Tensor[], own: ArrayBuffer[], fresh: boolean): Tensor {
   const { type, dims, data } = tensors[0]!
   const stacked = [tensors.length, ...dims]
   if (!ArrayBuffer.isView(data)) return { type, dims: stacked, data: tensors.flatMap((tensor) => tensor.data as readonly string[]) }
   const { buffer, byteOffset, byteLength } = data, length = (data as Uint8Array).length, array = typedArrays[arrayOf(data) as TypedArrayName] as unknown as ViewMaker
   if (tensors.every(({ data }, i) => ArrayBuffer.isView(data) && data.buffer === buffer && data.byteOffset === byteOffset + i * byteLength)) {
+    if (fresh && buffer instanceof ArrayBuffer && buffer.byteLength === tensors.length * byteLength) own.push(buffer)
     return { type, dims: stacked, data: new array(buffer, byteOffset, tensors.length * length) }
   }
   const bytes = new Uint8Array(tensors.length * byteLength)
@@ -132,6 +135,7 @@ interface Caller {
   readonly turn: number
   readonly session: Session
   readonly outputs: readonly string[] | undefined
+  readonly fresh: boolean
   readonly results: Tensors[]
   left: number
   /** Answered, or gone. */
@@ -226,9 +230,9 @@ async function shared(batch: Batch, jobs: readonly Job[], signal: AbortSignal): 
 }
 
 async function runJobs({ inputs, fixed, constants }: Batch, jobs: readonly Job[], signal: AbortSignal): Promise<void> {
-  const { session, outputs } = jobs[0]!.caller, size = fixed || jobs.length, transfer: ArrayBuffer[] = []
+  const { session, outputs } = jobs[0]!.caller, fresh = jobs.every(({ caller }) => caller.fresh), size = fixed || jobs.length, transfer: ArrayBuffer[] = []
   const padded = Array.from({ length: size }, (_, i) => jobs[Math.min(i, jobs.length - 1)]!.row)
-  const feeds = Object.fromEntries(session.inputs.map(({ name }) => [name, constants[name] ?? (inputs.has(name) ? stack(padded.map((row) => row[name]!), transfer) : padded[0]![name]!)]))
+  const feeds = Object.fromEntries(session.inputs.map(({ name }) => [name, constants[name] ?? (inputs.has(name) ? stack(padded.map((row) => row[name]!), transfer, fresh) : padded[0]![name]!)]))
   const results = await session.run(feeds, { signal }, { transfer, ...(outputs === undefined ? {} : { outputs }) })
   const parts = inputs.size === 0 ? [results] : jobs.map((_, i) => unstack(results, i, size))
   jobs.forEach(({ caller, index }, i) => {

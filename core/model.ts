@@ -141,7 +141,7 @@ export function runnable(name: string, stored: StoredModel, parts: ModelParts): 
     const { constants, outputs: wanted } = stored, good = items.flatMap((item, i) => (item instanceof Error ? [] : [i]))
     const given = good.map((i) => items[i] as GraphItem | readonly GraphItem[])
     const results = stored.state !== undefined ? await runSequences(of, given as readonly (readonly GraphItem[])[], { state: stored.state, ...(constants === undefined ? {} : { constants }), ...(wanted === undefined ? {} : { outputs: wanted }) }, ctx)
-      : await runGraph(of, given as readonly GraphItem[], ctx, { ...(constants === undefined ? {} : { constants }), ...(wanted === undefined ? {} : { outputs: wanted }) })
+      : await runGraph(of, given as readonly GraphItem[], ctx, { fresh: step(stored.input)?.fresh === true, ...(constants === undefined ? {} : { constants }), ...(wanted === undefined ? {} : { outputs: wanted }) })
     const after = step(stored.output), made = results.map((of) => (of instanceof Error ? of : Array.isArray(of) ? of.map((one: Tensors) => onlyOf(one)) : onlyOf(of as Tensors)))
     const done = after === undefined ? stored.shape === null ? results : made.map((of) => (of instanceof Error ? of : vectorOf(name, of))) : await passing(made, (values) => runStep(after, values, ctx))
     const all = [...items]

@@ -12,6 +12,8 @@ export interface Step<A, B> {
   readonly run: (value: A, ctx?: Ctx) => B | Promise<B>
   /** All values of a batch at once, where that differs from one by one: a tokenizer that pads to the longest. An `Error` in the place of a result is the failure of that value alone. */
   readonly batch?: (values: readonly A[], ctx?: Ctx) => readonly (B | Error)[] | Promise<readonly (B | Error)[]>
+  /** Its results are new memory that nobody else holds, which a graph may take. */
+  readonly fresh?: true
   /** SHA-256 of the function's text, and of `data`. The same name and version with another digest is warned of. */
   readonly digest: string
 }
@@ -20,6 +22,8 @@ export interface StepOptions<A, B> {
   readonly batch?: (values: readonly A[], ctx: Ctx) => readonly (B | Error)[] | Promise<readonly (B | Error)[]>
   /** What the function depends on besides its text: a vocabulary, a table. */
   readonly data?: Uint8Array | string
+  /** The results are tensors in new memory, which the function does not keep: as the input of a graph they are taken instead of copied. Default `false`. */
+  readonly fresh?: boolean
 }
 
 /**
@@ -30,12 +34,12 @@ export function step<A, B>(nameAtVersion: `${string}@${number}`, run: (value: A,
   const parsed = /^([A-Za-z][A-Za-z0-9_-]{0,47})@(\d{1,9})$/.exec(nameAtVersion)
   if (parsed === null) throw new InlayError('INVALID_ARGUMENT', `The step ${quote(nameAtVersion)} is not named "name@version" (letters, digits, _ and -, at most 48; a whole number). Write for example "tokenize@1".`)
   if (typeof run !== 'function') throw new InlayError('INVALID_ARGUMENT', `The step ${quote(nameAtVersion)} was given ${quote(run)}; a function is expected.`)
-  checkOptions(options, ['batch', 'data'], `step(${quote(nameAtVersion)}, …)`)
+  checkOptions(options, ['batch', 'data', 'fresh'], `step(${quote(nameAtVersion)}, …)`)
   const digest = sha256(`${run}\n${options.batch ?? ''}\n${options.data === undefined ? '' : sha256(options.data)}`)
   const { batch } = options
   return Object.freeze({
     name: parsed[1]!, version: Number(parsed[2]), digest, run: (value: A, ctx: Ctx = live) => run(value, ctx),
-    ...(batch === undefined ? {} : { batch: (values: readonly A[], ctx: Ctx = live) => batch(values, ctx) }),
+    ...(batch === undefined ? {} : { batch: (values: readonly A[], ctx: Ctx = live) => batch(values, ctx) }), ...(options.fresh === true ? { fresh: true as const } : {}),
   })
 }
 

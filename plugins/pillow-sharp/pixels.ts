@@ -98,7 +98,7 @@ export function pixels(nameAtVersion: `${string}@${number}`, options: PixelsOpti
     if (result instanceof Error) throw result
     return result!
   }
-  return step(nameAtVersion, one, { batch: (images, ctx) => run(images, ctx), data: JSON.stringify([geometry, crop, colour, scale, mean, std, layout, type]) })
+  return step(nameAtVersion, one, { batch: (images, ctx) => run(images, ctx), fresh: true, data: JSON.stringify([geometry, crop, colour, scale, mean, std, layout, type]) })
 }
 
 /** About a millisecond of work. */

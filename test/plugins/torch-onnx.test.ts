@@ -10,6 +10,7 @@ import type { Ctx, Device, Session, Tensor } from '../../core/contract.ts'
 import { sizeOf } from '../../core/tensor.ts'
 import { InlayError } from '../../core/errors.ts'
 import { runGraph } from '../../core/graph.ts'
+import { model, predictOne, step } from '../../index.ts'
 import { OnnxExecutor } from '../../plugins/torch-onnx/executor.ts'
 import torchOnnx from '../../plugins/torch-onnx/index.ts'
 import { noSharedData, sharedData } from '../support/shared-data.ts'
@@ -47,6 +48,29 @@ describe('a session', () => {
     const session = await load(graph('addOne'))
     expect([session.device, session.inputs, session.outputs]).toEqual(['cpu', [{ name: 'x', type: 'float32', dims: ['batch', 3] }], [{ name: 'y', type: 'float32', dims: ['batch', 3] }]])
     expect(await session.run({ x: float32([2, 3], 1, 2, 3, 4, 5, 6) }, ctx)).toEqual({ y: float32([2, 3], 2, 3, 4, 5, 6, 7) })
+  })
+
+  it('takes the memory of items that nobody else holds where a batch is all of it, and copies any other', async () => {
+    const session = await load(graph('addOne')), rows = (buffer: ArrayBuffer, from = 0): readonly Tensor[] => [0, 1].map((i) => ({ type: 'float32', dims: [3], data: new Float32Array(buffer, (from + i * 3) * 4, 3) }))
+    const given = async (items: readonly Tensor[], fresh: boolean): Promise<readonly number[]> => (await runGraph(session, items, ctx, { fresh })).flatMap(({ y }) => [...y!.data as Float32Array])
+    const ones = (): ArrayBuffer => new Float32Array([1, 2, 3, 4, 5, 6]).buffer, [taken, held, larger, apart] = [ones(), ones(), new ArrayBuffer(36), ones()]
+    expect([await given(rows(taken), true), taken.byteLength]).toEqual([[2, 3, 4, 5, 6, 7], 0])
+    expect([await given(rows(held), false), held.byteLength]).toEqual([[2, 3, 4, 5, 6, 7], 24])
+    expect([await given(rows(larger, 3), true), larger.byteLength]).toEqual([[1, 1, 1, 1, 1, 1], 36])
+    expect([await given(rows(apart).toReversed(), true), apart.byteLength]).toEqual([[5, 6, 7, 2, 3, 4], 24])
+    // Together with a caller who holds his: both are copied.
+    const [mine, his] = [ones(), ones()]
+    expect(await Promise.all([given(rows(mine), true), given(rows(his), false)])).toEqual([[2, 3, 4, 5, 6, 7], [2, 3, 4, 5, 6, 7]])
+    expect([mine.byteLength, his.byteLength]).toEqual([24, 24])
+  })
+
+  it('of a model takes what a fresh step makes, and nothing that a step keeps', async () => {
+    const made: Float32Array[] = [], make = (n: number): Tensor => { const data = Float32Array.of(n, n, n); made.push(data); return { type: 'float32', dims: [3], data } }
+    const onnx = graph('addOne'), fresh = model<number, { readonly y: Tensor }>('fresh', { onnx, input: step('make@1', make, { fresh: true }) }), held = model<number, { readonly y: Tensor }>('held', { onnx, input: step('make@2', make) })
+    for (const [spec, length] of [[fresh, 0], [held, 3]] as const) {
+      made.length = 0
+      expect([(await predictOne(spec, 5)).y.data, made.map((data) => data.length)]).toEqual([Float32Array.of(6, 6, 6), [length]])
+    }
   })
 
   it('passes every element type in and out, also none of it', async () => {
