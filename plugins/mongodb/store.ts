@@ -222,11 +222,11 @@ export class Store {
     const marks = await this.marks(source.slot, [...new Set(raws.map((raw) => idOf(raw).k))], ctx)
     return raws.filter((raw) => marks.get(idOf(raw).k)?.mark?.gen?.equals(idOf(raw).g))
   }
-  /** A document that has no rev yet gets one before anybody may act on it; then rev and document are read together. */
+  /** A document that has no rev yet gets one before anybody may act on it, with a `_seen` older than any change, for `watch`; then rev and document are read together. */
   async stamped(source: Source, raws: readonly Document[], projection: Document | undefined, ctx: Ctx): Promise<readonly Document[]> {
     const bare = source.slot === undefined ? raws.filter((raw) => this.revOf(raw) === undefined).map((raw) => raw['_id'] as unknown) : []
     if (bare.length === 0) return raws
-    await source.coll.updateMany({ _id: { $in: bare }, _rev: { $not: { $type: 'binData' } } } as Document, { $set: { _rev: this.newRev() }, $unset: { _cur: '' } }, { collation: simple })
+    await source.coll.updateMany({ _id: { $in: bare }, _rev: { $not: { $type: 'binData' } } } as Document, { $set: { _rev: this.newRev(), _seen: new this.place.server.driver.Timestamp({ t: 0, i: 1 }) }, $unset: { _cur: '' } }, { collation: simple })
     const again = new Map((await list(source.coll.find({ _id: { $in: bare } } as Document, { ...(projection === undefined ? {} : { projection }), collation: simple, signal: ctx.signal }))).map((raw) => [this.keyOf(source, raw), raw]))
     return raws.flatMap((raw) => (this.revOf(raw) === undefined ? again.get(this.keyOf(source, raw)) ?? [] : [raw])).filter((raw) => this.revOf(raw) !== undefined)
   }

@@ -38,9 +38,11 @@ const touched: Document = { $concatArrays: [
   namesIn('$updateDescription.updatedFields'), { $map: { input: { $ifNull: ['$updateDescription.removedFields', []] }, in: first('$$this') } },
   { $map: { input: { $ifNull: ['$updateDescription.truncatedArrays', []] }, in: first('$$this.field') } },
 ] }
-/** Updates of nothing but our fields are settles, claims, and the revs given here: the server drops them, so that nothing comes back to where it came from. */
+/** Updates of nothing but our fields are settles, and the revs given here, which bear `_seen`: the server drops them, so that nothing comes back to where it came from. A rev alone is a write of equal content. */
 const stages: readonly Document[] = [
-  { $match: { $expr: { $not: { $and: [{ $eq: ['$operationType', 'update'] }, { $setIsSubset: [touched, ours] }] } } } },
+  { $match: { $expr: { $not: { $and: [
+    { $eq: ['$operationType', 'update'] }, { $setIsSubset: [touched, ours] }, { $or: [{ $in: ['_seen', touched] }, { $not: { $in: ['_rev', touched] } }] },
+  ] } } } },
   { $project: {
     operationType: 1, documentKey: 1, clusterTime: 1, updated: namesIn('$updateDescription.updatedFields'),
     rev: { $ifNull: ['$fullDocument._rev', '$updateDescription.updatedFields._rev'] }, marked: { $ne: [{ $type: '$fullDocument._marks' }, 'missing'] },

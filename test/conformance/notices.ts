@@ -141,6 +141,9 @@ export const noticing: readonly Rule[] = [
       const since = w.notices.length
       await s.write(name, { kind: 'put', key: 'a', doc: { n: 1 } })
       await w.covers(['a'], since)
+      const later = w.notices.length
+      await s.patch(name, 'a', { n: 1 })
+      await w.covers(['a'], later)
     })
   }, notices),
   rule('notices.own.batch', 'of a write of 600 rows all are reported', async (s) => {
