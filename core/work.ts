@@ -159,10 +159,13 @@ export class Worker {
         if (todo.scan === 'all') loop.owes = !complete
         if (!loop.owes) for (const done of todo.done) await done(ctx)
         failures = 0
-        // What a model that is away left is looked at again, more and more rarely; the others do not wait for it.
-        away = waiting ? away + 1 : 0
-        clearTimeout(retry)
-        if (waiting) retry = setTimeout(() => { loop.todo.scan ??= 'stale'; loop.wake() }, backoff(away))
+        // What a model that is away left is looked at again, more and more rarely; the others do not wait for it. A pass over some keys says nothing of others that wait.
+        if (todo.scan !== undefined) {
+          clearTimeout(retry)
+          retry = undefined
+          if (!waiting) away = 0
+        }
+        if (waiting) retry ??= setTimeout(() => { retry = undefined; loop.todo.scan ??= 'stale'; loop.wake() }, backoff(++away))
       } catch (error) {
         if (ctx.signal.aborted) return
         if (InlayError.is(error) && error.code === 'NOT_FOUND') await this.#core.reopen(ctx).catch(() => {})

@@ -218,3 +218,23 @@ it('a model that is away holds up its own outputs only', async (ctx) => {
   stop.abort()
   await working
 })
+
+it('what waits for a model that was away is looked at again, also where other rows were done meanwhile', async (ctx) => {
+  const { open } = await shared(ctx, backends[0]!), away = new Set(['a0', 'a1', 'a2', 'a3', 'a4'])
+  const spec = listener({ model: model<string, string>('upper', { run: step('upper@1', async (texts: readonly string[]) => {
+    const lost = texts.find((text) => away.delete(text))
+    if (lost === undefined) return texts.map((text) => text.toUpperCase())
+    void docs.insert({ text: `beside ${lost}` })                             // told before what waits is looked at again
+    throw new InlayError('UNAVAILABLE', 'The model is away.')
+  }) }), on: 'docs', key: 'text' })
+  const app = await open({ components: [spec], outputs: 'worker' }), docs = app.collection<{ text: string }>('docs')
+  await docs.insert({ text: 'first' })
+  const stop = new AbortController(), working = (await open({ components: [spec] })).work({ signal: stop.signal })
+  for (const [i, text] of [...away].entries()) {
+    await until('quiet', () => settled(app, 2 * i + 1), 10_000)
+    await docs.insert({ text })
+  }
+  await until('all outputs', () => settled(app, 11), 10_000)
+  stop.abort()
+  await working
+})
