@@ -6,7 +6,7 @@
  *   _marks    { <slot>: { rev, hash, error?, tries?, none?, by?, gen?, n?, many? } }, what an output was made from; `gen` names values in the slot's side collection
  *   _cur      { <slot>: { <slot that reads it>: {} } }, there = current: every write unsets `_cur`, so that absence means stale
  *   _outputs  { <slot>: value }, outputs that are no vector, no bytes and not many
- *   _seen     time of the last foreign event that was given a rev, so that two watchers do not do it twice
+ *   _seen     time of the last foreign event that was given a rev, so that two watchers do not do it twice; older than any where a reader gave it
  * Side collection of a slot: { _id: { k: key, g: generation, o: offset }, v }, written before the mark that names it, never changed, removed when no mark can name
  * it any more. Of a slot with many outputs each is itself a row, with `key` and the fields above.
  */

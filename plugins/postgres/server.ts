@@ -74,8 +74,8 @@ export async function connectServer(uri: string): Promise<Sql> {
   const listen = async (channel: string): Promise<void> => {
     const client = await (listener ??= connectListener())
     // One statement after the other: pg takes no second one while the first runs.
-    const own = asked = asked.catch(() => {}).then(() => client.query(`listen ${pg.escapeIdentifier(channel)}`))
-    await own
+    asked = asked.catch(() => {}).then(() => client.query(`listen ${pg.escapeIdentifier(channel)}`))
+    await asked
   }
   const sql: Sql = {
     server: '',
